@@ -1,0 +1,5 @@
+"""`python -m florentune` is the command `florentune`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,62 @@
+"""The command line: parse, call one function, print. Every command is one module with a function `command`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+from ..errors import FlorentuneError
+
+COMMANDS = (
+    "doctor",
+    "check",
+    "convert",
+    "synth",
+    "train",
+    "evaluate",
+    "predict",
+    "extract",
+    "export",
+    "repair",
+)
+
+_HELP = """Fine-tune Florence-2 into a detector for documents, and run it anywhere.
+
+COCO boxes in, a checkpoint that just loads out; PDFs in, tables and figures with their captions out.
+"""
+_EPILOG = (
+    "Exit codes: 0 done; 1 done, and something was found wrong; 2 bad input or usage; 3 an optional package is "
+    "missing; 4 the loss is not finite; 5 disk full; 6 out of memory; 7 nothing could be decoded; "
+    "130/143 interrupted after saving."
+)
+
+
+def build_app() -> typer.Typer:
+    """The Typer application with every command, importing none of the heavy packages."""
+    app = typer.Typer(
+        name="florentune",
+        help=_HELP,
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    for name in COMMANDS:
+        module = import_module(f".{name}", __name__)
+        app.command(name, **getattr(module, "SETTINGS", {}))(module.command)
+    return app
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one message on stderr and its exit code."""
+    try:
+        build_app()()
+    except FlorentuneError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
