@@ -24,7 +24,7 @@ MAP = {
     "evaluation": "errors files regions formats",
     "report": "errors files regions images formats evaluation",
     "training": "errors files regions locations images formats model grammar engines detector evaluation report",
-    "pdf": "errors files images",
+    "pdf": "errors files regions images",
     "extraction": "errors files regions images pdf detector",
     "server": "errors files regions images pdf detector extraction",
     "cli": "errors files regions locations images formats synth model grammar engines detector evaluation report "
