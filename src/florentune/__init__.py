@@ -13,6 +13,9 @@ _PUBLIC = {
     "Region": "regions",
     "Page": "regions",
     "FlorentuneError": "errors",
+    "Detector": "detector",
+    "Prediction": "detector",
+    "load_detector": "detector",
 }
 __all__ = ["__version__", *_PUBLIC]
 

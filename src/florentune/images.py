@@ -57,7 +57,7 @@ def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None
         try:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+            return to_rgb(image)
         except Exception as error:  # the decoders raise nearly anything on a broken file
             raise _decoding_error(error, label) from error
 
@@ -154,7 +154,7 @@ def _has_trailing_metadata(image: ImageFile.ImageFile) -> bool:
     return found
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode of Pillow as RGB on white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return _deep_to_grey(image).convert("RGB")
