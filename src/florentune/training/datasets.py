@@ -1,0 +1,218 @@
+"""From the data keys of a configuration to the pages to train and to validate on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ConfigError, InputError
+from ..files import read_json
+from ..regions import Page
+from .config import TrainConfig, did_you_mean
+
+if TYPE_CHECKING:
+    from ..formats import DataSet, ImageFolder
+
+INFO = "dataset_info.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A page and where its image is opened."""
+
+    page: Page
+    images: ImageFolder
+    source: str
+
+    def open(self) -> Image.Image:
+        """The page's image as RGB. Raises ImageError."""
+        return self.images.open(self.page.image)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A page that is not trained on, and why."""
+
+    page: str
+    source: str
+    reason: str
+
+    def as_dict(self) -> dict[str, str]:
+        """{"page", "source", "reason"}, a line of skipped.jsonl."""
+        return {"page": self.page, "source": self.source, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The pages of a run, in a fixed order, and what was left out of them."""
+
+    train: list[Sample]
+    validation: list[Sample]
+    labels: tuple[str, ...]
+    skipped: list[Skipped]
+
+
+def source_problems(config: TrainConfig) -> list[str]:
+    """What is wrong with the data keys: data sets, files and folders that do not exist."""
+    problems = []
+    for key, names in (("dataset", config.dataset), ("eval_dataset", config.eval_dataset)):
+        for name in names:
+            try:
+                _locate(name, config)
+            except InputError as error:
+                problems.append(f"{key}: {error}")
+    for key in ("images", "media_dir"):
+        path = getattr(config, key)
+        if path is not None and not path.exists():
+            problems.append(f"{key}: {path}: no such file or folder")
+    return list(dict.fromkeys(problems))
+
+
+def load_data(config: TrainConfig) -> TrainingData:
+    """Read, mix and split the data sets. Raises AnnotationError or ConfigError when no page is left to train on."""
+    skipped: list[Skipped] = []
+    sets = [_read(name, config, skipped) for name in config.dataset]
+    labels = _labels(dataset for _, dataset in sets)
+    groups = [_samples(name, dataset, config) for name, dataset in sets]
+    mixed = mix(groups, config.mix_strategy, config.interleave_probs, config.seed)
+    if config.eval_dataset:
+        others = [_read(name, config, skipped) for name in config.eval_dataset]
+        validation = [sample for name, dataset in others for sample in _samples(name, dataset, config)]
+        train = mixed
+    else:
+        train, validation = split(mixed, config.val_size, config.group_by, config.seed)
+    if not train:
+        raise ConfigError(f"{', '.join(config.dataset)}: no page is left to train on (val_size: {config.val_size:g})")
+    return TrainingData(train, validation, labels, skipped)
+
+
+def mix(
+    groups: Sequence[Sequence[Sample]], strategy: str, shares: Sequence[float], seed: int
+) -> list[Sample]:
+    """Several data sets as one list: concatenated, or drawn in turn (or by `shares`) until one or all are used up.
+
+    interleave_under stops when the first data set is used up, interleave_over when all are; a data set that is used up
+    before starts again.
+    """
+    groups = [group for group in groups if group]
+    if strategy == "concat" or len(groups) < 2:
+        return [sample for group in groups for sample in group]
+    enough = any if strategy == "interleave_under" else all
+    taken = [0] * len(groups)
+    mixed = []
+    for index in _turns(len(groups), shares, seed):
+        mixed.append(groups[index][taken[index] % len(groups[index])])
+        taken[index] += 1
+        if enough(count >= len(group) for count, group in zip(taken, groups, strict=True)):
+            break
+    return mixed
+
+
+def _turns(count: int, shares: Sequence[float], seed: int) -> Iterable[int]:
+    if not shares:
+        return itertools.cycle(range(count))
+    rng = np.random.Generator(np.random.PCG64(seed))
+    weights = np.asarray(shares) / sum(shares)
+    return (int(rng.choice(count, p=weights)) for _ in itertools.count())
+
+
+def split(
+    samples: Sequence[Sample], size: float, group_by: str | None, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Training and validation pages; `size` above 1 is a count of pages, otherwise a share (rounded up).
+
+    Groups stay whole, so a paper is not on both sides: a group is a page, or all pages whose name gives the same match
+    of `group_by`. Which groups are kept for validation depends on the seed alone.
+    """
+    wanted = int(size) if size > 1 else math.ceil(size * len(samples))
+    keys = [_group(sample, group_by) for sample in samples]
+    names = list(dict.fromkeys(keys))
+    counts = {name: 0 for name in names}
+    for key in keys:
+        counts[key] += 1
+    chosen: set[str] = set()
+    found = 0
+    for index in np.random.Generator(np.random.PCG64(seed)).permutation(len(names)):
+        if found >= wanted:
+            break
+        chosen.add(names[index])
+        found += counts[names[index]]
+    train = [sample for sample, key in zip(samples, keys, strict=True) if key not in chosen]
+    return train, [sample for sample, key in zip(samples, keys, strict=True) if key in chosen]
+
+
+def _group(sample: Sample, pattern: str | None) -> str:
+    name = f"{sample.source}:{sample.page.image}"
+    found = re.search(pattern, sample.page.image) if pattern else None
+    if not found:
+        return name
+    return found.group(1) if found.groups() else found.group(0)
+
+
+def _labels(sets: Iterable[DataSet]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(label for dataset in sets for label in dataset.labels))
+
+
+def _samples(name: str, dataset: DataSet, config: TrainConfig) -> list[Sample]:
+    if dataset.images is None:
+        raise ConfigError(f"{name}: where are its images? give `images: FOLDER` (or a zip)")
+    return [Sample(page, dataset.images, name) for page in dataset.pages[: config.max_samples]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Location:
+    file: Path
+    images: Path | None
+    entry: Mapping[str, Any] | None
+
+
+def _locate(name: str, config: TrainConfig) -> _Location:
+    """Where a data set is: an entry of dataset_info.json, or an annotation file of its own."""
+    info_file = config.dataset_dir / INFO
+    info = read_json(info_file, ConfigError) if info_file.is_file() else {}
+    if not isinstance(info, dict):
+        raise ConfigError(f"{info_file}: must hold one object with an entry for each data set")
+    if name in info:
+        return _locate_entry(name, info[name], config, info_file)
+    if Path(name).exists():
+        return _Location(Path(name), config.images, None)
+    where = f"{info_file} has no such entry" if info else f"there is no {info_file}"
+    raise ConfigError(f"{name}: no such file, and {where}{did_you_mean(name, info)}")
+
+
+def _locate_entry(name: str, entry: Any, config: TrainConfig, info_file: Path) -> _Location:
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{info_file}: entry {name!r} must be an object")
+    for key in ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"):
+        if key in entry:
+            raise ConfigError(f"{info_file}: entry {name!r} names a remote source ({key}); download it and give file_name")
+    if entry.get("formatting", "alpaca") != "sharegpt":
+        raise ConfigError(f"{info_file}: entry {name!r} must have `formatting: sharegpt`")
+    if "file_name" not in entry:
+        raise ConfigError(f"{info_file}: entry {name!r} has no file_name")
+    file = config.dataset_dir / str(entry["file_name"])
+    if not file.exists():
+        raise ConfigError(f"{file}: no such file (entry {name!r} of {info_file})")
+    return _Location(file, config.media_dir or config.dataset_dir, entry)
+
+
+def _read(name: str, config: TrainConfig, skipped: list[Skipped]) -> tuple[str, DataSet]:
+    from .. import formats
+
+    place = _locate(name, config)
+    if place.entry is None:
+        dataset = formats.read(place.file, images=place.images)
+    else:
+        dataset = formats.llamafactory.read_entry(place.file, place.entry, images=place.images)
+    skipped += [
+        Skipped(str(issue.id), name, issue.message) for issue in dataset.issues if issue.severity == "error"
+    ]
+    return name, dataset

@@ -1,0 +1,100 @@
+"""The model of a run: what of it is trained, and how it is saved as a checkpoint that just loads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ConfigError, MissingExtraError
+from ..model.checkpoint import Checkpoint
+from ..model.florence import load_model, save_checkpoint
+from .config import TrainConfig
+from .datasets import did_you_mean
+
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+_TEXT = "model.language_model."
+_TOWER = "model.vision_tower."
+
+
+class Learner:
+    """A Florence-2 with its trainable part marked: everything, everything but the tower, or LoRA matrices."""
+
+    def __init__(self, checkpoint: Checkpoint, config: TrainConfig, device: torch.device) -> None:
+        self.checkpoint = checkpoint
+        self.model: Any = load_model(checkpoint, dtype=torch.float32, device=str(device))
+        self._adapted: Any = None
+        self._frozen_tower = config.freeze_vision_tower
+        if config.finetuning_type == "lora":
+            self._adapted = _with_lora(self.model, config)
+        if self._frozen_tower:
+            self.model.model.vision_tower.requires_grad_(False)
+        if config.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def train(self) -> None:
+        """Switch dropout on, except in a frozen tower, which computes as it does in inference."""
+        self.model.train()
+        if self._frozen_tower:
+            self.model.model.vision_tower.eval()
+
+    def save(self, folder: Path, *, labels: Sequence[str], max_new_tokens: int, card: str) -> None:
+        """Write the model as a whole checkpoint folder, LoRA merged into the weights."""
+        model = self.model
+        if self._adapted is not None:
+            model = copy.deepcopy(self._adapted).merge_and_unload()
+        save_checkpoint(
+            model,
+            folder,
+            tokenizer=self.checkpoint.tokenizer(),
+            image_size=self.checkpoint.image_size,
+            labels=tuple(labels),
+            max_new_tokens=max_new_tokens,
+            card=card,
+        )
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the LoRA matrices alone, as peft reads them; nothing without LoRA."""
+        if self._adapted is not None:
+            self._adapted.save_pretrained(folder, safe_serialization=True)
+
+
+def lora_names(model: Any, targets: Sequence[str], *, tower: bool) -> list[str]:
+    """The full names of the linear layers that get LoRA.
+
+    `all` means every linear layer of the text model and, with `tower`, of the vision tower. Names are matched inside
+    the text model first: the tower's MLPs are also called fc1 and fc2, and must not be meant by accident.
+    """
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
+    inside = [name for name in linear if name.startswith(_TEXT) or (tower and name.startswith(_TOWER))]
+    if "all" in targets:
+        return inside
+    known = sorted({name.rsplit(".", 1)[-1] for name in inside})
+    for target in targets:
+        if not any(name.endswith(f".{target}") for name in inside):
+            raise ConfigError(
+                f"lora_target: no linear layer is called {target!r}{did_you_mean(target, known)}; "
+                f"there are {', '.join(known)}"
+            )
+    return [name for name in inside if any(name.endswith(f".{target}") for target in targets)]
+
+
+def _with_lora(model: Any, config: TrainConfig) -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtraError("peft", "train") from None
+    names = lora_names(model, config.lora_target, tower=not config.freeze_vision_tower)
+    settings = peft.LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
+        lora_dropout=config.lora_dropout,
+        target_modules=names,
+        bias="none",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return peft.get_peft_model(model, settings)
