@@ -54,13 +54,16 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
         stream.write("\n")
 
 
-def read_json(path: Path, error: type[InputError] = InputError) -> Any:
+def read_json(path: Path, error: type[InputError] = InputError, *, unique_keys: bool = False) -> Any:
     """The parsed JSON of a file (a UTF-8 byte order mark is allowed).
 
-    Raises `error` with the file's name when it is missing, not UTF-8, not JSON, or nested beyond Python's limit.
+    Raises `error` with the file's name when it is missing, not UTF-8, not JSON, or nested beyond Python's limit, and
+    with `unique_keys` also when an object names a key twice (where Python would silently keep the last).
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(
+            path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys if unique_keys else None
+        )
     except FileNotFoundError:
         raise error(f"{path}: no such file", reason="missing") from None
     except IsADirectoryError:
@@ -73,6 +76,14 @@ def read_json(path: Path, error: type[InputError] = InputError) -> Any:
         raise error(f"{path}: is nested too deeply to be an annotation or configuration file") from None
     except ValueError as problem:
         raise error(f"{path}: is not valid JSON ({problem})") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} is given twice in one object")
+    return found
 
 
 def _umask() -> int:
