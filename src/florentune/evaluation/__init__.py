@@ -1,0 +1,42 @@
+"""How well Pages match Pages: COCO average precision, page success, false alarms, confusion, calibration."""
+
+from __future__ import annotations
+
+from .calibration import calibrate, choose_thresholds, fit_temperature
+from .compare import Difference, compare
+from .evaluate import align, document_of, evaluate
+from .predictions import read_predictions
+from .results import (
+    SUCCESS_IOUS,
+    Calibration,
+    Confusion,
+    Curve,
+    DocumentScores,
+    Evaluation,
+    Interval,
+    LabelScores,
+    PageResult,
+    Problem,
+)
+
+__all__ = [
+    "SUCCESS_IOUS",
+    "Calibration",
+    "Confusion",
+    "Curve",
+    "Difference",
+    "DocumentScores",
+    "Evaluation",
+    "Interval",
+    "LabelScores",
+    "PageResult",
+    "Problem",
+    "align",
+    "calibrate",
+    "choose_thresholds",
+    "compare",
+    "document_of",
+    "evaluate",
+    "fit_temperature",
+    "read_predictions",
+]

@@ -1,0 +1,308 @@
+"""Score predictions against the truth of a data set."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+
+import numpy as np
+
+from ..errors import InputError
+from ..regions import Page, Region, iou
+from . import bootstrap
+from .calibration import IOU, Scored, kept, reliability, scored
+from .coco import AveragePrecision, CocoScores
+from .matching import Pairing, crowd_regions, pair_up
+from .results import (
+    SUCCESS_IOUS,
+    Calibration,
+    Confusion,
+    Curve,
+    DocumentScores,
+    Evaluation,
+    LabelScores,
+    PageResult,
+    Problem,
+)
+
+LOOSE_IOU = 0.7
+CURVE_POINTS = 200
+DEFAULT_THRESHOLD = 0.5
+_SIZE_SLACK = 1  # pixels two renderings of one page may differ by
+
+
+def evaluate(
+    truth: Sequence[Page],
+    predictions: Sequence[Page],
+    labels: Sequence[str],
+    *,
+    thresholds: float | Mapping[str, float] = DEFAULT_THRESHOLD,
+    group_by: str | None = None,
+    coco: bool = True,
+    intervals: bool = True,
+    problems: Sequence[Problem] = (),
+) -> Evaluation:
+    """Compare predictions, at every score, with the truth; pages belong together by `Page.image`.
+
+    `thresholds` is the score from which a box counts, for all labels or by label; average precision, curves and
+    calibration look at every score. `group_by` is a regular expression searched in the image name: its first group (or
+    the whole match) names the document; by default the document is the name up to the last underscore. `coco=False`
+    leaves average precision out and needs only numpy; `intervals=False` leaves the bootstrap out (training). `problems`
+    are those found while the predictions were read; what cannot be matched here is added to them.
+
+    Raises InputError for truth without pages, two pages of truth of one name, a threshold outside 0..1 or a bad
+    `group_by`, and MissingExtraError where faster-coco-eval is not installed.
+    """
+    limits = _thresholds(labels, thresholds)
+    name_document = document_of(group_by)
+    paired, found = align(truth, predictions, labels)
+    average = CocoScores(truth, paired, labels) if coco else None
+    pages = [
+        judge(page, kept(guess, limits), name_document(page.image)) for page, guess in zip(truth, paired, strict=True)
+    ]
+    return _summary(labels, limits, pages, scored(truth, paired, labels), average, intervals, [*problems, *found])
+
+
+def align(
+    truth: Sequence[Page], predictions: Sequence[Page], labels: Sequence[str]
+) -> tuple[list[Page], list[Problem]]:
+    """The prediction for every page of truth, in its order, and what does not fit, named.
+
+    A page nobody predicted is an empty prediction. Left out of the score: predictions for unknown images, a second
+    page of one image, pages of another size, boxes of a label the truth does not have. Raises InputError (see
+    `evaluate`).
+    """
+    if not truth:
+        raise InputError("there is no page to evaluate on")
+    sizes = {page.image: (page.width, page.height) for page in truth}
+    if len(sizes) < len(truth):
+        twice = [name for name, count in Counter(page.image for page in truth).items() if count > 1]
+        raise InputError(f"{len(twice)} images occur more than once in the truth, first {twice[0]}: merge their boxes")
+    if foreign := {region.label for page in truth for region in page.regions} - set(labels):
+        raise InputError(f"the truth has labels that were not asked for: {', '.join(sorted(foreign))}")
+    known = set(labels)
+    by_image: dict[str, Page] = {}
+    problems: list[Problem] = []
+    for page in predictions:
+        problem = _misfit(page, sizes, by_image)
+        if problem:
+            problems.append(problem)
+            continue
+        problems += _odd_regions(page, known)
+        by_image[page.image] = replace(page, regions=tuple(r for r in page.regions if r.label in known))
+    mentioned = {page.image for page in predictions}
+    problems += [
+        Problem("missing_page", page.image, "the predictions do not mention this image; it counts as an empty page")
+        for page in truth
+        if page.image not in mentioned
+    ]
+    return [by_image.get(page.image, Page(page.image, page.width, page.height)) for page in truth], problems
+
+
+def document_of(group_by: str | None) -> Callable[[str], str]:
+    """The function from an image name to the name of its document (see `evaluate`); raises InputError."""
+    if group_by is None:
+        return lambda image: PurePath(image).stem.rpartition("_")[0] or PurePath(image).stem
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise InputError(f"--group-by {group_by!r} is not a regular expression: {error}") from None
+
+    def named(image: str) -> str:
+        match = pattern.search(image)
+        return image if match is None else (match[1] or "") if pattern.groups else match[0]
+
+    return named
+
+
+def judge(page: Page, predicted: Sequence[Region], document: str) -> PageResult:
+    """One page against the predictions that are kept."""
+    crowd = crowd_regions(page)
+    pairings = {limit: pair_up(page.regions, predicted, crowd, limit) for limit in SUCCESS_IOUS}
+    pairing = pairings[IOU]
+    return PageResult(
+        image=page.image,
+        document=document,
+        correct=[page.regions[row].label for row, _ in pairing.correct],
+        success={limit: _complete(found) for limit, found in pairings.items()},
+        missed=[page.regions[row].label for row in pairing.missed],
+        invented=[predicted[column].label for column in pairing.invented],
+        confused=[(page.regions[row].label, predicted[column].label) for row, column in pairing.confused],
+        loose=[
+            page.regions[row].label
+            for row, column in pairing.correct
+            if iou(page.regions[row].box, predicted[column].box) < LOOSE_IOU
+        ],
+    )
+
+
+def _summary(
+    labels: Sequence[str],
+    thresholds: dict[str, float],
+    pages: list[PageResult],
+    judged: Scored,
+    average: CocoScores | None,
+    intervals: bool,
+    problems: list[Problem],
+) -> Evaluation:
+    confusion = _confusion(pages, labels)
+    correct = sum(len(page.correct) for page in pages)
+    truth, predicted = sum(page.truth for page in pages), sum(page.predicted for page in pages)
+    empty = [page for page in pages if page.truth == 0]
+    alarms = sum(page.predicted > 0 for page in empty)
+    overall = average.overall if average else AveragePrecision(None, None, None, {})
+    spread = bootstrap.replicated(pages, average) if intervals else {}
+    precision, recall, f1 = _rates(correct, predicted, truth)
+    return Evaluation(
+        labels=tuple(labels),
+        thresholds=thresholds,
+        pages=len(pages),
+        documents=len({page.document for page in pages}),
+        empty_pages=len(empty),
+        truth=truth,
+        predicted=predicted,
+        map=overall.ap,
+        ap50=overall.ap50,
+        ap75=overall.ap75,
+        by_size=overall.by_size,
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        page_success=_success(pages),
+        page_success_with_objects=_success([page for page in pages if page.truth]),
+        false_alarms=alarms,
+        false_alarm_rate=alarms / len(empty) if empty else None,
+        per_label={label: _label_scores(index, label, pages, confusion, average) for index, label in enumerate(labels)},
+        confusion=confusion,
+        curves={label: _curve(judged, index, sum(confusion.matrix[index])) for index, label in enumerate(labels)},
+        calibration=Calibration(*reliability(judged.scores, judged.correct)),
+        per_document=_per_document(pages),
+        per_page=pages,
+        intervals={name: found for name, values in spread.items() if (found := bootstrap.interval(values))},
+        problems=problems,
+    )
+
+
+def _thresholds(labels: Sequence[str], wanted: float | Mapping[str, float]) -> dict[str, float]:
+    given = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(labels, float(wanted))
+    limits = {label: float(given.get(label, DEFAULT_THRESHOLD)) for label in labels}
+    for label, limit in limits.items():
+        if not 0.0 <= limit <= 1.0:
+            raise InputError(f"the confidence threshold {limit} of {label!r} is outside 0..1")
+    return limits
+
+
+def _misfit(page: Page, sizes: Mapping[str, tuple[int, int]], seen: Mapping[str, Page]) -> Problem | None:
+    """Why a page of predictions cannot be scored at all."""
+    if page.image not in sizes:
+        return Problem("unknown_image", page.image, "the truth has no image of this name; its predictions are left out")
+    if page.image in seen:
+        return Problem("duplicate_page", page.image, "predicted twice; only the first page of predictions is scored")
+    width, height = sizes[page.image]
+    if max(abs(page.width - width), abs(page.height - height)) > _SIZE_SLACK:
+        return Problem(
+            "other_size",
+            page.image,
+            f"predicted on {page.width} x {page.height} pixels but the truth is {width} x {height}; scale the boxes",
+        )
+    return None
+
+
+def _odd_regions(page: Page, known: set[str]) -> Iterator[Problem]:
+    """Boxes without score (they count as 1) and boxes of labels that are not scored."""
+    unscored = sum(region.score is None for region in page.regions)
+    if unscored:
+        yield Problem("no_score", page.image, f"{unscored} boxes have no score and count as 1")
+    for label, count in Counter(region.label for region in page.regions if region.label not in known).items():
+        yield Problem("unknown_label", page.image, f"{count} boxes of {label!r}, a label the truth does not have")
+
+
+def _complete(pairing: Pairing) -> bool:
+    return not (pairing.missed or pairing.invented or pairing.confused)
+
+
+def _success(pages: Sequence[PageResult]) -> dict[float, float | None]:
+    """The share of pages that are right at each IoU; None without pages."""
+    return {limit: sum(page.success[limit] for page in pages) / len(pages) if pages else None for limit in SUCCESS_IOUS}
+
+
+def _rates(correct: int, predicted: int, truth: int) -> tuple[float | None, float | None, float | None]:
+    """Precision, recall and F1; None where nothing was predicted, or nothing is there."""
+    return (
+        correct / predicted if predicted else None,
+        correct / truth if truth else None,
+        2 * correct / (predicted + truth) if predicted + truth else None,
+    )
+
+
+def _confusion(pages: Sequence[PageResult], labels: Sequence[str]) -> Confusion:
+    index = {label: position for position, label in enumerate(labels)}
+    nothing = len(labels)
+    matrix = np.zeros((nothing + 1, nothing + 1), dtype=int)
+    for page in pages:
+        for label in page.correct:
+            matrix[index[label], index[label]] += 1
+        for label, other in page.confused:
+            matrix[index[label], index[other]] += 1
+        for label in page.missed:
+            matrix[index[label], nothing] += 1
+        for label in page.invented:
+            matrix[nothing, index[label]] += 1
+    return Confusion(tuple(labels), matrix.tolist())
+
+
+def _label_scores(
+    index: int, label: str, pages: Sequence[PageResult], confusion: Confusion, average: CocoScores | None
+) -> LabelScores:
+    matrix = np.array(confusion.matrix)
+    correct, truth, predicted = int(matrix[index, index]), int(matrix[index].sum()), int(matrix[:, index].sum())
+    precision, recall, f1 = _rates(correct, predicted, truth)
+    errors = [abs(page.surplus(label)) for page in pages]
+    found = average.per_label[label] if average else AveragePrecision(None, None, None, {})
+    return LabelScores(
+        truth=truth,
+        predicted=predicted,
+        correct=correct,
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        count_error=sum(errors) / len(errors),
+        count_right=errors.count(0) / len(errors),
+        ap=found.ap,
+        ap50=found.ap50,
+        ap75=found.ap75,
+        by_size=found.by_size,
+    )
+
+
+def _curve(judged: Scored, index: int, truth: int) -> Curve:
+    """Precision and recall of one label over falling confidence, thinned to `CURVE_POINTS` points."""
+    mine = judged.labels == index
+    order = np.argsort(-judged.scores[mine], kind="stable")
+    scores, correct = judged.scores[mine][order], judged.correct[mine][order]
+    ends = np.flatnonzero(np.append(np.diff(scores) != 0, True)) if len(scores) else np.array([], dtype=int)
+    if len(ends) > CURVE_POINTS:
+        ends = ends[np.linspace(0, len(ends) - 1, CURVE_POINTS).round().astype(int)]
+    hits = np.cumsum(correct)[ends]
+    recall = hits / truth if truth else np.zeros(len(ends))
+    return Curve(scores[ends].tolist(), (hits / (ends + 1)).tolist(), recall.tolist())
+
+
+def _per_document(pages: Sequence[PageResult]) -> list[DocumentScores]:
+    groups: dict[str, list[PageResult]] = defaultdict(list)
+    for page in pages:
+        groups[page.document].append(page)
+    return [
+        DocumentScores(
+            document=name,
+            pages=len(group),
+            truth=sum(page.truth for page in group),
+            predicted=sum(page.predicted for page in group),
+            correct=sum(len(page.correct) for page in group),
+            page_success=_success(group),
+        )
+        for name, group in groups.items()
+    ]

@@ -1,0 +1,167 @@
+"""Predictions of any system, from a file, as Pages of the truth they belong to; what cannot be scored is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import AnnotationError, InputError
+from ..files import read_json
+from ..regions import Box, Page, Region
+from .results import Problem
+
+Names = Mapping[Any, str]
+
+
+def read_predictions(
+    path: Path, truth: Sequence[Page], *, images: Names | None = None, categories: Names | None = None
+) -> tuple[list[Page], list[Problem]]:
+    """Pages of predictions and the problems met: entries with NaN, without a bbox, for unknown images or categories.
+
+    Three kinds of file: COCO results (a list of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}),
+    JSON lines or a list of pages as `florentune predict --json` writes them, and what `evaluate --json` wrote (its
+    "predictions"). `images` and `categories` give names to the ids of COCO results (see `coco_names`); an image name or
+    a label is taken in place of an id too. Raises AnnotationError when the file is none of these.
+    """
+    entries = _entries(path)
+    if not entries:
+        return [_page_of(page, []) for page in truth], []
+    if all(isinstance(entry, dict) and "image_id" in entry for entry in entries):
+        return _from_results(path, entries, truth, images or {}, categories or {})
+    if all(isinstance(entry, dict) and "regions" in entry and "image" in entry for entry in entries):
+        return _from_pages(entries)
+    raise AnnotationError(
+        f"{path}: is neither COCO results (a list of objects with image_id, category_id, bbox, score) nor pages with "
+        "image, width, height and regions"
+    )
+
+
+def coco_names(path: Path) -> tuple[dict[Any, str], dict[Any, str]]:
+    """The file names by image id and the labels by category id of a COCO file; empty for anything else."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return {}, {}
+    coco = read_json(path, AnnotationError)
+    if not isinstance(coco, dict):
+        return {}, {}
+    return _by_id(coco.get("images"), "file_name"), _by_id(coco.get("categories"), "name")
+
+
+def _by_id(entries: Any, field: str) -> dict[Any, str]:
+    entries = entries if isinstance(entries, list) else []
+    return {
+        entry["id"]: str(entry[field]) for entry in entries if isinstance(entry, dict) and {"id", field} <= set(entry)
+    }
+
+
+def _entries(path: Path) -> list[Any]:
+    if path.suffix.lower() in {".jsonl", ".ndjson"}:
+        return list(_lines(path))
+    try:
+        found = read_json(path, AnnotationError)
+    except AnnotationError:
+        if path.is_file() and _is_lines(path):
+            return list(_lines(path))
+        raise
+    if isinstance(found, dict):
+        found = found.get("predictions", [found] if "regions" in found else None)
+    if not isinstance(found, list):
+        raise AnnotationError(f"{path}: holds no list of predictions")
+    return found
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether the first line is a JSON object of its own."""
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        try:
+            return isinstance(json.loads(stream.readline()), dict)
+        except ValueError:
+            return False
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    try:
+                        yield json.loads(line)
+                    except ValueError as error:
+                        raise AnnotationError(f"{path}: line {number} is not valid JSON ({error})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: cannot be read ({error})") from None
+
+
+def _from_results(
+    path: Path, entries: list[Any], truth: Sequence[Page], images: Names, categories: Names
+) -> tuple[list[Page], list[Problem]]:
+    by_name: dict[str, list[Region]] = {page.image: [] for page in truth}
+    labels = {label: label for label in categories.values()}
+    labels.update({region.label: region.label for page in truth for region in page.regions})
+    problems = []
+    for position, entry in enumerate(entries):
+        image = _named(entry["image_id"], images, by_name)
+        label = _named(entry.get("category_id"), categories, labels)
+        where = f"{path.name} entry {position}"
+        if image is None:
+            problems.append(
+                Problem("unknown_image", str(entry["image_id"]), f"{where}: no image of the truth has this id")
+            )
+        elif label is None:
+            message = f"{where}: category_id {entry.get('category_id')!r} is no category of the truth"
+            problems.append(Problem("unknown_category", image, message))
+        else:
+            region = _region(label, entry.get("bbox"), entry.get("score"), corners=False)
+            if isinstance(region, str):
+                problems.append(Problem("bad_box", image, f"{where}: {region}"))
+            else:
+                by_name[image].append(region)
+    return [_page_of(page, by_name[page.image]) for page in truth], problems
+
+
+def _from_pages(entries: list[Any]) -> tuple[list[Page], list[Problem]]:
+    pages = []
+    problems = []
+    for entry in entries:
+        name = str(entry["image"])
+        regions = []
+        for item in entry["regions"] if isinstance(entry["regions"], list) else []:
+            item = item if isinstance(item, dict) else {}
+            region = _region(item.get("label"), item.get("bbox"), item.get("score"), corners=True)
+            if isinstance(region, str):
+                problems.append(Problem("bad_box", name, region))
+            else:
+                regions.append(region)
+        try:
+            pages.append(Page(name, int(entry.get("width", 0)), int(entry.get("height", 0)), tuple(regions)))
+        except (InputError, TypeError, ValueError):
+            problems.append(Problem("bad_page", name, "has no width and height in pixels; its boxes are left out"))
+    return pages, problems
+
+
+def _named(key: Any, names: Names, known: Mapping[str, Any]) -> str | None:
+    """The name of an id: through the table of ids, or the name itself where it was given in place of an id."""
+    try:
+        name = names.get(key, key)
+    except TypeError:  # a list or an object as an id
+        return None
+    return name if isinstance(name, str) and name in known else None
+
+
+def _region(label: Any, bbox: Any, score: Any, *, corners: bool) -> Region | str:
+    """A Region, or what is wrong with its values. `corners` tells xyxy from COCO's x, y, width, height."""
+    if not isinstance(label, str):
+        return f"label {label!r} is not text"
+    try:
+        a, b, c, d = (float(value) for value in bbox)
+        box = Box(a, b, c, d) if corners else Box(a, b, a + c, b + d)
+        return Region(label, box, None if score is None else float(score))
+    except (TypeError, ValueError, OverflowError):
+        return f"bbox {bbox!r} or score {score!r} is not numbers"
+    except InputError as error:
+        return str(error)
+
+
+def _page_of(page: Page, regions: Sequence[Region]) -> Page:
+    return Page(page.image, page.width, page.height, tuple(regions))
