@@ -1,0 +1,230 @@
+"""Generated papers as a COCO data set with exact boxes: images/, annotations.json, layout.json, captions.json."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from PIL import Image
+
+from ..errors import InputError
+from ..files import write_json, written_whole
+from ..regions import Box
+from .boxes import MARGIN, REACH, Ink, grown, ink_of, spans, tight
+from .paper import Mark, Paper, Writer
+from .typeset import page_count, page_images, typeset
+
+LABELS = ("table", "figure")
+LAYOUT_LABELS = (
+    *LABELS, "caption", "text", "heading", "title", "author", "abstract", "equation", "algorithm", "code", "theorem",
+    "list", "footnote", "reference", "header", "footer", "stamp",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides every byte of a data set, apart from the versions of Typst and PDFium."""
+
+    pages: int
+    seed: int = 0
+    dpi: float = 100.0
+    captions: bool = False
+    pdf: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """One region of a rendered page: pixels, and for an object its caption's meaning and box."""
+
+    label: str
+    box: Box
+    caption: Mark | None = None
+    caption_box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One page as it goes into the JSON files."""
+
+    file_name: str
+    width: int
+    height: int
+    regions: tuple[Found, ...]
+
+
+def synthesize(
+    out: Path, settings: Settings, *, workers: int = 1, progress: Callable[[int], None] = lambda pages: None
+) -> dict[str, int]:
+    """Write a data set of `settings.pages` pages into the folder `out`; returns counts of pages and boxes.
+
+    The bytes depend on the settings alone, not on `workers`. `progress` is called with the pages of each paper done.
+    Raises InputError where `settings` or `out` cannot be used and MissingExtraError without Typst.
+    """
+    _check(out, settings, workers)
+    jobs = list(enumerate(_page_counts(settings)))
+    sheets: list[Sheet] = []
+    for found in _run(partial(write_paper, out, settings), jobs, workers):
+        sheets += found
+        progress(len(found))
+    write_json(out / "layout.json", _coco(sheets, LAYOUT_LABELS, {}), indent=None)
+    write_json(out / "captions.json", _captions(sheets), indent=None)
+    annotations = _coco(sheets, LABELS, {"with_captions": settings.captions})
+    write_json(out / "annotations.json", annotations, indent=None)
+    empty = sum(not any(region.label in LABELS for region in sheet.regions) for sheet in sheets)
+    return {
+        "papers": len(jobs),
+        "pages": len(sheets),
+        "empty_pages": empty,
+        **{label: sum(region.label == label for sheet in sheets for region in sheet.regions) for label in LABELS},
+    }
+
+
+def _check(out: Path, settings: Settings, workers: int) -> None:
+    if settings.pages < 1:
+        raise InputError(f"--pages {settings.pages}: give a number of pages of at least 1")
+    if not 20 <= settings.dpi <= 600:
+        raise InputError(f"--dpi {settings.dpi:g}: give a resolution between 20 and 600")
+    if workers < 1:
+        raise InputError(f"--workers {workers}: give at least 1")
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out}: is not empty; give a new folder, so that old and new pages do not mix")
+    try:
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        with written_whole(out / "images" / ".probe"):
+            pass
+        (out / "images" / ".probe").unlink()
+    except OSError as problem:
+        raise InputError(f"{out}: cannot be written to ({problem.strerror}); give another folder") from None
+
+
+def _page_counts(settings: Settings) -> Iterator[int]:
+    """The pages of each paper, decided before any is written so that workers need not wait for each other."""
+    rng, left = Random(f"pages {settings.seed}"), settings.pages
+    while left:
+        count = min(rng.randint(3, 9), left)
+        yield count
+        left -= count
+
+
+def _run(
+    work: Callable[[tuple[int, int]], list[Sheet]], jobs: list[tuple[int, int]], workers: int
+) -> Iterator[list[Sheet]]:
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(work, jobs)
+
+
+def write_paper(out: Path, settings: Settings, job: tuple[int, int]) -> list[Sheet]:
+    """Write the page images (and the PDF) of paper `job[0]`, exactly `job[1]` pages."""
+    index, pages = job
+    paper, pdf, markers = _long_enough(f"{settings.seed} {index}", pages)
+    found = spans(markers, _columns(paper), paper.style.points)
+    if settings.pdf:
+        with written_whole(out / "pdfs" / f"paper_{index:05d}.pdf", "wb") as stream:
+            stream.write(pdf)
+    sheets = []
+    for number, image in enumerate(page_images(pdf, pages, settings.dpi)):
+        name = f"paper_{index:05d}_{number}.png"
+        image.save(out / "images" / name, compress_level=4)
+        here = {key: box for key, page, box in found if page == number and key != "footnote"}
+        notes = [box for key, page, box in found if page == number and key == "footnote"]
+        sheets.append(_sheet(name, image, paper, here, notes, settings))
+    return sheets
+
+
+def _long_enough(seed: str, pages: int) -> tuple[Paper, bytes, list[dict[str, Any]]]:
+    """A paper of at least `pages` pages: one that came out short is written again, longer."""
+    for more in range(8):
+        paper = Writer(Random(seed)).write(pages + more * max(pages // 3, 1))
+        pdf, markers = typeset(paper)
+        if page_count(pdf) >= pages:
+            return paper, pdf, markers
+    raise AssertionError(f"paper {seed!r} stays shorter than {pages} pages")
+
+
+def _columns(paper: Paper) -> list[tuple[float, float]]:
+    style = paper.style
+    left, _, right, _ = style.margins
+    width = (style.size[0] - left - right - style.gutter * (style.columns - 1)) / style.columns
+    return [
+        (left + k * (width + style.gutter), left + k * (width + style.gutter) + width) for k in range(style.columns)
+    ]
+
+
+def _sheet(
+    name: str, image: Image.Image, paper: Paper, here: dict[str, Box], notes: list[Box], settings: Settings
+) -> Sheet:
+    ink, scale = ink_of(image), settings.dpi / 72
+    margin = round(MARGIN * scale)
+
+    def inked(box: Box) -> Box | None:
+        return tight(ink, Box(*(value * scale for value in box)), REACH * scale)
+
+    boxes = {key: box for key, spot in here.items() if (box := inked(spot))}
+    regions = [Found("footnote", box) for spot in notes if (box := inked(spot))]
+    for key, box in boxes.items():
+        mark = paper.marks[key]
+        if mark.label in LABELS:
+            regions.append(_object(ink, mark, box, paper, boxes, margin, settings.captions))
+        else:
+            regions.append(Found(mark.label, box))
+    regions.sort(key=lambda region: (LAYOUT_LABELS.index(region.label), region.box.y1, region.box.x1))
+    return Sheet(name, image.width, image.height, tuple(regions))
+
+
+def _object(
+    ink: Ink, mark: Mark, box: Box, paper: Paper, boxes: dict[str, Box], margin: int, with_caption: bool
+) -> Found:
+    caption = boxes.get(mark.caption)
+    if with_caption and caption:
+        box = Box(min(box.x1, caption.x1), min(box.y1, caption.y1), max(box.x2, caption.x2), max(box.y2, caption.y2))
+    return Found(mark.label, grown(ink, box, margin), paper.marks.get(mark.caption), caption)
+
+
+def _coco(sheets: list[Sheet], labels: tuple[str, ...], info: dict[str, Any]) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    for image_id, sheet in enumerate(sheets, 1):
+        for region in sheet.regions:
+            if region.label in labels:
+                x, y, w, h = _xywh(region.box)
+                annotations.append({
+                    "id": len(annotations) + 1, "image_id": image_id, "category_id": labels.index(region.label) + 1,
+                    "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0,
+                })  # fmt: skip
+    return {
+        "info": {"description": "Papers generated by florentune synth", **info},
+        "images": [
+            {"id": k, "file_name": sheet.file_name, "width": sheet.width, "height": sheet.height}
+            for k, sheet in enumerate(sheets, 1)
+        ],
+        "categories": [{"id": k, "name": label} for k, label in enumerate(labels, 1)],
+        "annotations": annotations,
+    }
+
+
+def _captions(sheets: list[Sheet]) -> list[dict[str, Any]]:
+    """One record an object that has a caption: image, kind, number, text, and both boxes as [x, y, width, height]."""
+    return [
+        {
+            "image": sheet.file_name,
+            "kind": region.label,
+            "number": region.caption.number,
+            "text": region.caption.text,
+            "box": _xywh(region.caption_box),
+            "object_box": _xywh(region.box),
+        }
+        for sheet in sheets
+        for region in sheet.regions
+        if region.caption and region.caption_box
+    ]
+
+
+def _xywh(box: Box) -> list[int]:
+    return [int(box.x1), int(box.y1), int(box.width), int(box.height)]
