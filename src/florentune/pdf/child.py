@@ -180,46 +180,52 @@ class Server:
         return (ax - e) / step, (ay - f) / step, (cx - e) / step, (cy - f) / step, e, f
 
     def _words(self, page: Any, to_shown: tuple[float, ...], rotation: int) -> tuple[list[list[Any]], bool]:
-        """[text, x1, y1, x2, y2, font size, angle, line] of each word in the order of the page's content stream.
+        """[text, x1, y1, x2, y2, x, y, font size, angle, line] of each word in the order of the content stream.
 
-        `angle` is the direction of reading in degrees clockwise as shown (0, 90, 180, 270); `line` counts the line
-        breaks PDFium saw. The second value says whether the page holds more than MAX_CHARS characters.
+        (x, y) is the origin of the first glyph, on the baseline; `angle` is the direction of reading in degrees
+        clockwise as shown (0, 90, 180, 270); `line` counts the line breaks PDFium saw. The second value says whether
+        the page holds more than MAX_CHARS characters. Words outside the page as shown are left out.
         """
-        raw, textpage = self.raw, page.get_textpage()
+        get_unicode, textpage = self.raw.FPDFText_GetUnicode, page.get_textpage()
         total = textpage.count_chars()
-        box = [ctypes.c_double() for _ in range(4)]
         words: list[list[Any]] = []
-        text, corners, start, line = "", [math.inf, math.inf, -math.inf, -math.inf], 0, 0
-
-        def flush() -> None:
-            nonlocal text, corners
-            if text and corners[0] <= corners[2]:
-                left, bottom, right, top = corners
-                one, two = _mapped_point(to_shown, left, bottom), _mapped_point(to_shown, right, top)
-                size = raw.FPDFText_GetFontSize(textpage.raw, start) * math.hypot(to_shown[0], to_shown[1])
-                turn = raw.FPDFText_GetCharAngle(textpage.raw, start)
-                angle = (round(math.degrees(turn) / 90) * 90 + rotation) % 360 if turn >= 0 else 0
-                bounds = (min(one[0], two[0]), min(one[1], two[1]), max(one[0], two[0]), max(one[1], two[1]))
-                words.append([_clean(text), *(round(v, 2) for v in bounds), round(size, 1), angle, line])
-            text, corners = "", [math.inf, math.inf, -math.inf, -math.inf]
-
-        for index in range(min(total, MAX_CHARS)):
-            code = raw.FPDFText_GetUnicode(textpage.raw, index)
-            char = "-" if code in _LINE_END_HYPHENS else chr(code) if 0 < code <= 0x10FFFF else " "
-            if char.isspace() or (not char.isprintable() and not 0xD800 <= code <= 0xDFFF):
-                flush()
-                line += char == "\n"
-                continue
-            start = start if text else index
-            text += char
-            if raw.FPDFText_GetCharBox(textpage.raw, index, *box):
-                left, right, bottom, top = (value.value for value in box)
-                corners = [min(corners[0], left), min(corners[1], bottom), max(corners[2], right), max(corners[3], top)]
-            if code in _LINE_END_HYPHENS:  # PDFium joins the halves of a hyphenated word; they are on two lines
-                flush()
-                line += 1
-        flush()
+        text, start, line = "", 0, 0
+        for index in range(min(total, MAX_CHARS) + 1):
+            code = get_unicode(textpage.raw, index) if index < min(total, MAX_CHARS) else 0
+            char = "-" if code in _LINE_END_HYPHENS else chr(code) if code <= 0x10FFFF else " "
+            blank = not char.isprintable() and not 0xD800 <= code <= 0xDFFF
+            if not blank and char != " ":
+                start = start if text else index
+                text += char
+            # PDFium joins the halves of a word hyphenated at a line end; they are on two lines
+            if blank or char == " " or code in _LINE_END_HYPHENS:
+                placed = self._placed(textpage.raw, start, start + len(text), to_shown) if text else None
+                if placed and placed[0] < page.get_width() and placed[1] < page.get_height():
+                    words.append([_clean(text), *placed[:-1], (placed[-1] + rotation) % 360, line])
+                line += char == "\n" or code in _LINE_END_HYPHENS
+                text = ""
         return words, total > MAX_CHARS
+
+    def _placed(self, textpage: Any, start: int, end: int, to_shown: tuple[float, ...]) -> list[Any] | None:
+        """[x1, y1, x2, y2, x, y, size, angle] of a run of characters; None when it is not on the page."""
+        raw, points = self.raw, []
+        left, right, bottom, top = (ctypes.c_double() for _ in range(4))
+        for index in range(start, end):
+            if raw.FPDFText_GetCharBox(textpage, index, left, right, bottom, top):
+                points.append(_mapped_point(to_shown, left.value, bottom.value))
+                points.append(_mapped_point(to_shown, right.value, top.value))
+        raw.FPDFText_GetCharOrigin(textpage, start, left, top)
+        points.append(_mapped_point(to_shown, left.value, top.value))
+        xs, ys = zip(*points, strict=True)
+        if len(points) == 1 or not math.isfinite(sum(xs) + sum(ys)) or max(xs[:-1]) <= 0 or max(ys[:-1]) <= 0:
+            return None
+        bounds = min(xs[:-1]), min(ys[:-1]), max(xs[:-1]), max(ys[:-1]), xs[-1], ys[-1]
+        matrix = raw.FS_MATRIX(1, 0, 0, 1, 0, 0)
+        raw.FPDFText_GetMatrix(textpage, start, matrix)
+        scale = math.hypot(matrix.c, matrix.d) * math.hypot(to_shown[0], to_shown[1])
+        size = raw.FPDFText_GetFontSize(textpage, start) * scale
+        turn = raw.FPDFText_GetCharAngle(textpage, start)
+        return [*(round(value, 2) for value in bounds), round(size, 1), round(math.degrees(max(turn, 0)) / 90) * 90]
 
 
 def _mapped(path: str) -> Any:

@@ -37,12 +37,14 @@ _PAGES_PER_CHILD = 5000
 class Word:
     """A word of the text layer.
 
-    `box` is in points (1/72 inch) of the page as shown, origin at the top left; `size` is the font size in points;
-    `angle` the direction of reading in degrees clockwise; `line` counts the line breaks PDFium saw before it.
+    `box` and `origin` (of the first glyph, on the baseline) are in points (1/72 inch) of the page as shown, origin at
+    the top left; `size` is the font size in points, `angle` the direction of reading in degrees clockwise (0, 90, 180
+    or 270); `line` counts the line breaks PDFium saw before it.
     """
 
     text: str
     box: Box
+    origin: tuple[float, float]
     size: float
     angle: int
     line: int
@@ -319,8 +321,8 @@ def _check_file(path: Path) -> None:
 
 def _text_fields(index: int, header: dict[str, Any]) -> dict[str, Any]:
     words = tuple(
-        Word(str(text), Box(x1, y1, x2, y2), size, angle, line)
-        for text, x1, y1, x2, y2, size, angle, line in header["words"]
+        Word(str(text), Box(x1, y1, x2, y2), (x, y), size, angle, line)
+        for text, x1, y1, x2, y2, x, y, size, angle, line in header["words"]
     )
     return {
         "index": index,
