@@ -13,11 +13,9 @@ from ..files import read_json, write_json
 from ..regions import Box, Page, Region
 from .dataset import DataSet, Issue
 from .folder import ImageFolder
-from .values import clean_label, fit, four_numbers, quoted, safe_name, suspicion
+from .values import Id, clean_label, fit, four_numbers, id_of, quoted, safe_name, score_of, side, suspicion
 
 IGNORED = ("ignore",)
-MAX_SIDE = 1_000_000
-Id = int | str
 
 
 def read(path: Path, *, images: ImageFolder | None = None, ignore: Iterable[str] = IGNORED) -> DataSet:
@@ -72,7 +70,7 @@ class _Reader:
             self._issue("ignored_category", f"category {name!r}", f"{count:,} boxes")
         labels = tuple(dict.fromkeys(label for label in self.labels.values() if label not in self.ignore))
         pages = list({id(draft): draft for draft in self.drafts.values()}.values())
-        return DataSet([draft.page() for draft in pages], labels, self.images, self.issues)
+        return DataSet([draft.page() for draft in pages], labels, self.images, self.issues, str(self.path))
 
     def _issue(self, code: str, about: str, message: str) -> None:
         self.issues.append(Issue(code, str(self.path), about, message))
@@ -91,7 +89,7 @@ class _Reader:
         names: dict[str, Id] = {}
         for index, entry in enumerate(entries):
             where = f"{self.path}: categories[{index}]"
-            if not isinstance(entry, dict) or (key := _id(entry.get("id"))) is None:
+            if not isinstance(entry, dict) or (key := id_of(entry.get("id"))) is None:
                 raise AnnotationError(f"{where} must be an object with an 'id' that is a number or text")
             raw = entry.get("name")
             try:
@@ -112,20 +110,20 @@ class _Reader:
     def _read_images(self, entries: list[Any]) -> None:
         by_name: dict[str, _Draft] = {}
         for index, entry in enumerate(entries):
-            key = _id(entry.get("id")) if isinstance(entry, dict) else None
+            key = id_of(entry.get("id")) if isinstance(entry, dict) else None
             if key is None:
                 self._issue("bad_image_entry", f"images[{index}]", "has no usable 'id'")
                 continue
             draft = self._draft(key, entry)
             earlier = self.drafts.get(key)
             if earlier is not None or key in self.skipped:
-                self._repeated_id(key, earlier, draft, by_name)
+                self._repeatedid_of(key, earlier, draft, by_name)
             elif draft is None:
                 self.skipped.add(key)
             else:
                 self._add(key, draft, by_name)
 
-    def _repeated_id(self, key: Id, earlier: _Draft | None, again: _Draft | None, by_name: dict[str, _Draft]) -> None:
+    def _repeatedid_of(self, key: Id, earlier: _Draft | None, again: _Draft | None, by_name: dict[str, _Draft]) -> None:
         """Two images with one id: harmless if they are the same file, else nobody can tell whose the boxes are."""
         if earlier and again and (earlier.name, earlier.width) == (again.name, again.width):
             self._issue("duplicate_file_name", f"image {key}", f"{again.name!r} is listed twice with the same id")
@@ -165,7 +163,7 @@ class _Reader:
             if None in size:
                 self._issue("unknown_size", about, f"{name!r} has no width and height")
                 return None
-        width, height = _side(size[0]), _side(size[1])
+        width, height = side(size[0]), side(size[1])
         if width is None or height is None:
             message = f"{name!r} cannot be {quoted(size[0])} x {quoted(size[1])} pixels"
             self._issue("bad_image_entry", about, message)
@@ -189,7 +187,7 @@ class _Reader:
             if not isinstance(entry, dict):
                 self._issue("bad_annotation", f"annotations[{index}]", f"is {_kind(entry)}, not an object")
                 continue
-            key = _id(entry.get("id"))
+            key = id_of(entry.get("id"))
             about = f"annotation {key}" if key is not None else f"annotations[{index}]"
             if key is not None and key in seen:
                 self._issue("duplicate_annotation_id", about, "another annotation has this id")
@@ -206,10 +204,10 @@ class _Reader:
                 draft.crowd.append({"label": label, "bbox": list(box)})
                 self._issue("crowd", about, f"{label!r} on {draft.name!r} is marked iscrowd or ignore")
             else:
-                draft.regions.append(Region(label, box, _score(entry.get("score"))))
+                draft.regions.append(Region(label, box, score_of(entry.get("score"))))
 
     def _image_of(self, entry: dict[str, Any], about: str, by_text: dict[str, Id]) -> _Draft | None:
-        key = _id(entry.get("image_id"))
+        key = id_of(entry.get("image_id"))
         if key is None:
             self._issue("bad_annotation", about, "has no usable 'image_id'")
             return None
@@ -224,7 +222,7 @@ class _Reader:
 
     def _label_of(self, entry: dict[str, Any], about: str, by_text: dict[str, Id]) -> str | None:
         """The label of an annotation; None when it is left out."""
-        key = _id(entry.get("category_id"))
+        key = id_of(entry.get("category_id"))
         if key is None:
             self._issue("bad_annotation", about, "has no usable 'category_id'")
             return None
@@ -260,23 +258,6 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _id(value: object) -> Id | None:
-    """An id as it can be looked up: whole numbers and text; anything else is None."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
-
-
-def _side(value: object) -> int | None:
-    """A width or height as a whole number of pixels in 1..MAX_SIDE."""
-    whole = _id(value)
-    return whole if isinstance(whole, int) and 0 < whole <= MAX_SIDE else None
-
-
-def _score(value: object) -> float | None:
-    return float(value) if type(value) in (int, float) and 0 <= value <= 1 else None  # type: ignore[operator, arg-type]
-
-
 def write(dataset: DataSet, path: Path) -> None:
     """Write the data set as a COCO file, whole or not at all.
 
@@ -285,7 +266,7 @@ def write(dataset: DataSet, path: Path) -> None:
     """
     kept = [page.extra.get("image_id") for page in dataset.pages]
     keep = all(type(key) is int for key in kept) and len(set(kept)) == len(kept)
-    ids = {label: index for index, label in enumerate(dataset.labels, 1)}
+    ids = {label: index for index, label in enumerate(dataset.all_labels(), 1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index, page in enumerate(dataset.pages, 1):

@@ -64,6 +64,7 @@ KINDS = {
     "duplicate_box": Kind("warning", "learned twice", "remove one of the two boxes"),
     "thin_box": Kind("warning", "no extent on the 1000 x 1000 grid", "remove the box or enlarge it"),
     "non_ascii_label": Kind("warning", "the reference parser drops these letters", "use ASCII if others will parse"),
+    "similar_labels": Kind("warning", "learned as different classes", "use one spelling for one class"),
     "unused_label": Kind("note", "no box has it", "nothing, or remove the category"),
     "same_file": Kind("error", "two names, one image file", "keep files of one name in folders of their own"),
     "images_unchecked": Kind("note", "no image was opened", "pass the image folder or zip"),
@@ -111,22 +112,28 @@ class Issue:
 class DataSet:
     """Pages with their regions; `labels` in the order of the file, `images` where the pages' files are (if known).
 
-    `issues` holds everything that was left out, changed or merged while reading, so that nothing is lost in silence.
+    `issues` holds everything that was left out, changed or merged while reading, so that nothing is lost in silence;
+    `source` is the file's name for messages.
     """
 
     pages: list[Page]
     labels: tuple[str, ...]
     images: ImageFolder | None = None
     issues: list[Issue] = field(default_factory=list)
+    source: str = ""
+
+    def all_labels(self) -> tuple[str, ...]:
+        """`labels`, then those that only regions have."""
+        return tuple(dict.fromkeys([*self.labels, *(region.label for page in self.pages for region in page.regions)]))
 
     def counts(self) -> dict[str, int]:
         """The number of regions of each label, labels without regions included."""
         found = Counter(region.label for page in self.pages for region in page.regions)
-        return {label: found[label] for label in self.labels}
+        return {label: found[label] for label in self.all_labels()}
 
     def with_pages(self, pages: Iterable[Page]) -> DataSet:
         """The same data set with other pages."""
-        return DataSet(list(pages), self.labels, self.images, self.issues)
+        return replace(self, pages=list(pages))
 
     def ordered(self, order: Order) -> DataSet:
         """Regions ordered by label, then top to bottom, left to right ("label"), by label only, keeping the file's
@@ -137,7 +144,7 @@ class DataSet:
             return self.with_pages(
                 replace(page, regions=tuple(sorted_regions(page.regions, self.labels))) for page in self.pages
             )
-        rank = {label: index for index, label in enumerate(self.labels)}
+        rank = {label: index for index, label in enumerate(self.all_labels())}
 
         def by_category(region: Region) -> int:
             return rank[region.label]

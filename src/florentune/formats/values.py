@@ -11,6 +11,9 @@ from ..locations import check_label
 from ..regions import Box
 
 LIMIT = 1e7
+MAX_SIDE = 1_000_000
+MAX_ID = 200
+Id = int | str
 _TOLERANCE = 1e-3
 _OVERSHOOT = 0.1
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*://")
@@ -93,3 +96,23 @@ def safe_name(value: object) -> str:
     if name.startswith("/") or _DRIVE.match(name) or ".." in parts:
         raise ValueError(f"file name {quoted(value)} points out of the image folder")
     return "/".join(parts)
+
+
+def id_of(value: object) -> Id | None:
+    """An id as it can be looked up: whole numbers and short text; anything else is None."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        return value if len(value) <= MAX_ID else None
+    return value if type(value) is int else None
+
+
+def side(value: object) -> int | None:
+    """A width or height as a whole number of pixels in 1..MAX_SIDE."""
+    whole = id_of(value)
+    return whole if isinstance(whole, int) and 0 < whole <= MAX_SIDE else None
+
+
+def score_of(value: object) -> float | None:
+    """A probability in 0..1, or None."""
+    return float(value) if type(value) in (int, float) and 0 <= value <= 1 else None  # type: ignore[operator, arg-type]

@@ -1,0 +1,124 @@
+"""What is wrong with a data set, beyond what reading it has found."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from ..errors import ImageError
+from ..images import ImageHeader
+from ..locations import Bins, box_to_bins
+from ..regions import Page
+from .dataset import DataSet, Issue
+from .folder import ImageFolder
+
+MAX_TOKENS = 1024
+_SAME_SHAPE = 0.01
+
+
+def check(
+    dataset: DataSet,
+    *,
+    decode: bool = True,
+    max_tokens: int = MAX_TOKENS,
+    count_tokens: Callable[[str], int] | None = None,
+    on_page: Callable[[], None] | None = None,
+) -> list[Issue]:
+    """Every issue of a data set: those of reading it and those of its labels, boxes, answers and images.
+
+    `decode` decodes every image completely, else only headers are read. `max_tokens` is what the decoder can write;
+    `count_tokens` gives the tokens of a label (without it a label counts as one, which may be too few).
+    `on_page` is called after every image. Raises nothing: a broken image is an issue.
+    """
+    issues = [*dataset.issues, *_check_labels(dataset)]
+    for page in dataset.pages:
+        issues.extend(_check_page(page, dataset.source, max_tokens, count_tokens or _one_token))
+    return issues + _check_images(dataset, decode, on_page)
+
+
+def _one_token(_label: str) -> int:
+    return 1
+
+
+def _check_labels(dataset: DataSet) -> Iterator[Issue]:
+    counts = dataset.counts()
+    spellings: dict[str, str] = {}
+    for label, count in counts.items():
+        about = f"label {label!r:.80}"
+        if count == 0:
+            yield Issue("unused_label", dataset.source, about, "0 boxes")
+        if not label.isascii():
+            yield Issue("non_ascii_label", dataset.source, about, "has letters outside of ASCII")
+        twin = spellings.setdefault(label.casefold(), label)
+        if twin != label:
+            yield Issue("similar_labels", dataset.source, about, f"differs from {twin!r:.80} only in case")
+
+
+def _check_page(page: Page, source: str, max_tokens: int, count: Callable[[str], int]) -> Iterator[Issue]:
+    about = f"image {page.image!r}"
+    tokens = 2 + sum(4 + count(region.label) for region in page.regions)
+    if tokens > max_tokens:
+        message = f"{len(page.regions)} boxes need {tokens:,} tokens, the decoder writes {max_tokens:,}"
+        yield Issue("too_many_boxes", source, about, message)
+    seen: set[tuple[str, Bins]] = set()
+    for region in page.regions:
+        bins = box_to_bins(region.box, page.width, page.height)
+        text = f"{region.label!r:.80} at {[round(value, 1) for value in region.box]}"
+        if bins[0] == bins[2] or bins[1] == bins[3]:
+            yield Issue("thin_box", source, about, text)
+        if (region.label, bins) in seen:
+            yield Issue("duplicate_box", source, about, text)
+        seen.add((region.label, bins))
+
+
+def _check_images(dataset: DataSet, decode: bool, on_page: Callable[[], None] | None) -> list[Issue]:
+    if dataset.images is None:
+        return [Issue("images_unchecked", dataset.source, f"{len(dataset.pages):,} images", "no image folder is known")]
+    issues = list(_shared_files(dataset, dataset.images))
+    check_one = partial(_check_image, dataset.images, dataset.source, decode)
+    # Decoders release Python's lock, so threads use every core.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for issue in pool.map(check_one, dataset.pages):
+            if issue is not None:
+                issues.append(issue)
+            if on_page is not None:
+                on_page()
+    return issues
+
+
+def _shared_files(dataset: DataSet, folder: ImageFolder) -> Iterator[Issue]:
+    files: dict[str, set[str]] = defaultdict(set)
+    for page in dataset.pages:
+        files[folder.locate(page.image) or page.image].add(page.image)
+    for file, names in files.items():
+        if len(names) > 1:
+            yield Issue("same_file", dataset.source, f"file {file!r}", f"is meant by {sorted(names)}")
+
+
+def _check_image(folder: ImageFolder, source: str, decode: bool, page: Page) -> Issue | None:
+    try:
+        header = folder.header(page.image)
+        if decode:
+            folder.open(page.image)
+    except ImageError as error:
+        code = "missing_image" if error.reason == "missing" else "unreadable_image"
+        return Issue(code, source, f"image {page.image!r}", str(error))
+    return _compare(page, header, source)
+
+
+def _compare(page: Page, header: ImageHeader, source: str) -> Issue | None:
+    """Whether the image is as large, and as upright, as its annotations say."""
+    about = f"image {page.image!r}"
+    text = f"annotated as {page.width} x {page.height} pixels, the file shows {header.width} x {header.height}"
+    turned = header.orientation != 1
+    if (page.width, page.height) == (header.width, header.height):
+        message = f"stored with EXIF orientation {header.orientation}; {text}"
+        return Issue("exif_rotated", source, about, message) if turned else None
+    if turned:
+        return Issue("size_mismatch", source, about, f"{text} (EXIF orientation {header.orientation})")
+    stretch = (page.width * header.height) / (page.height * header.width)
+    same_shape = abs(stretch - 1) <= _SAME_SHAPE
+    return Issue("other_resolution" if same_shape else "size_mismatch", source, about, text)
