@@ -33,7 +33,7 @@ MAP = {
     "__main__": "cli",
 }
 ALLOWED = {room: set(names.split()) for room, names in MAP.items()}
-NEEDS_TORCH = ("engines.torch_engine", "engines.export", "model.florence", "model.import_weights")
+NEEDS_TORCH = ("engines.torch_engine", "engines.export", "model.florence", "model.adapters", "model.conversion")
 
 
 def module_name(path: Path) -> str:

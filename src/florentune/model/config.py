@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CheckpointError
+from .remote_code import AUTO_MAP
 
 JsonObject = dict[str, Any]
 # field: (default, lowest, highest); the defaults are those of transformers' BartConfig and Florence2VisionConfig.
@@ -254,10 +255,7 @@ def microsoft_config(config: JsonObject, generation: JsonObject) -> JsonObject:
     settings = {key: value for key, value in generation.items() if key != "max_new_tokens"}
     return {
         "architectures": ["Florence2ForConditionalGeneration"],
-        "auto_map": {
-            "AutoConfig": "configuration_florence2.Florence2Config",
-            "AutoModelForCausalLM": "modeling_florence2.Florence2ForConditionalGeneration",
-        },
+        "auto_map": dict(AUTO_MAP),
         "model_type": "florence2",
         "bos_token_id": text["bos_token_id"],
         "eos_token_id": text["eos_token_id"],

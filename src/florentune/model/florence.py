@@ -18,8 +18,16 @@ from ..files import disk_full, write_json, written_whole
 from . import layouts
 from .checkpoint import Checkpoint, open_checkpoint
 from .config import native_config
-from .folders import replaced_folder
-from .processor import IMAGE_TOKEN, complete_tokenizer, image_seq_length, token_id, write_processor
+from .folders import replaced_folder, umask
+from .processor import (
+    IMAGE_MEAN,
+    IMAGE_STD,
+    IMAGE_TOKEN,
+    complete_tokenizer,
+    image_seq_length,
+    token_id,
+    write_processor,
+)
 from .sizes import SIZE_NAMES, size_config
 from .weights import WEIGHTS
 
@@ -147,11 +155,14 @@ def save_checkpoint(
     calibration: Mapping[str, Any] | None = None,
     card: str | None = None,
     generation: Mapping[str, Any] | None = None,
+    image_mean: Sequence[float] = IMAGE_MEAN,
+    image_std: Sequence[float] = IMAGE_STD,
 ) -> None:
     """Write a native checkpoint folder, whole or not at all; stock transformers loads it without edits.
 
     `image_size` is (height, width) in pixels; `labels` are None for a model that is no detector yet; `card` is the
-    text of README.md. A checkpoint already in `folder` is replaced; any other non-empty folder is refused.
+    text of README.md; `generation` overrides the greedy settings of generation_config.json. A checkpoint already in
+    `folder` is replaced; any other non-empty folder is refused. Raises DiskFullError when there is no room.
     """
     config, weights = model_weights(model)
     tokenizer = complete_tokenizer(tokenizer)
@@ -163,7 +174,7 @@ def save_checkpoint(
     with replaced_folder(folder) as target:
         save_weights(with_rows(weights, rows), target)
         dtype = str(weights[layouts.EMBEDDING].dtype).removeprefix("torch.")
-        write_json(target / "config.json", {**config, "dtype": dtype, **_top_ids(config)})
+        write_json(target / "config.json", {**config, **_top_ids(config), "dtype": dtype})
         write_json(target / "generation_config.json", generation_config(config, settings))
         write_processor(
             target,
@@ -171,6 +182,8 @@ def save_checkpoint(
             image_size=image_size,
             image_tokens=image_tokens,
             max_positions=config["text_config"]["max_position_embeddings"],
+            mean=image_mean,
+            std=image_std,
         )
         write_detector_files(target, labels, max_new_tokens, calibration, card)
 
@@ -214,5 +227,6 @@ def save_weights(weights: Weights, folder: Path) -> None:
         raise disk_full(folder, needed)
     ready = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
     save_file(ready, folder / WEIGHTS, metadata={"format": "pt"})
+    os.chmod(folder / WEIGHTS, 0o666 & ~umask())
     with open(folder / WEIGHTS, "rb") as stream:
         os.fsync(stream.fileno())
