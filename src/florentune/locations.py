@@ -1,12 +1,13 @@
 """Regions as Florence-2 writes them: `label<loc_x1><loc_y1><loc_x2><loc_y2>` on a grid of 1000 x 1000 bins.
 
-A coordinate x on an axis of s pixels falls into bin floor(x / (s / 1000)), clamped to 0..999, and is read back as the
+A coordinate x on an axis of s pixels falls into bin floor(1000 x / s), clamped to 0..999, and is read back as the
 centre of its bin, (q + 0.5) * s / 1000: the "floor" mode of the quantizer in Microsoft's Florence-2 processor.
 Bin 1000 is not a token of the vocabulary, so it never appears here.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -23,7 +24,8 @@ Bins = tuple[int, int, int, int]
 
 def to_bin(value: float, size: float) -> int:
     """The bin (0..999) of a coordinate in pixels on an axis `size` pixels long."""
-    return min(max(int(value // (size / BINS)), 0), BINS - 1)
+    # Multiplied first: s / 1000 is rounded, and a coordinate on the edge of a bin would fall one bin low.
+    return min(max(math.floor(value * BINS / size), 0), BINS - 1)
 
 
 def from_bin(index: int, size: float) -> float:

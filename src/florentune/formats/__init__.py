@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import AnnotationError, InputError
@@ -30,11 +31,18 @@ FORMATS = ("coco", "yolo", "llamafactory", "jsonl")
 _COCO_NAMES = ("_annotations.coco.json", "annotations.json")
 
 
-def read(path: Path | str, *, images: Path | str | None = None, format: str | None = None) -> DataSet:
+def read(
+    path: Path | str,
+    *,
+    images: Path | str | None = None,
+    format: str | None = None,
+    ignore: Iterable[str] = coco.IGNORED,
+) -> DataSet:
     """The data set of an annotation file or folder; the format is recognised unless given (one of FORMATS).
 
     `images` is the folder or zip of the images. Without it, YOLO and LLaMA-Factory look beside the file; for COCO and
     JSON lines the folder of the file or its `images/` is taken if all images are there, else images stay unknown.
+    `ignore` names categories of a COCO file to leave out.
     Raises AnnotationError when the file cannot be used; smaller defects are in the data set's `issues`.
     """
     path = Path(path)
@@ -48,24 +56,21 @@ def read(path: Path | str, *, images: Path | str | None = None, format: str | No
         return llamafactory.read(path, images=folder)
     if kind not in FORMATS:
         raise InputError(f"format {kind!r} is unknown; formats are {', '.join(FORMATS)}")
-    dataset = coco.read(path, images=folder) if kind == "coco" else jsonl.read(path, images=folder)
+    dataset = coco.read(path, images=folder, ignore=ignore) if kind == "coco" else jsonl.read(path, images=folder)
     dataset.images = dataset.images or _folder_beside(path, dataset)
     return dataset
 
 
 def write(dataset: DataSet, path: Path | str, *, format: str) -> None:
     """Write the data set, regions in their order; `path` is a file, for YOLO a folder. No image is copied."""
-    path = Path(path)
-    if format == "coco":
-        coco.write(dataset, path)
-    elif format == "llamafactory":
-        llamafactory.write(dataset, path)
-    elif format == "jsonl":
-        jsonl.write(dataset, path)
-    elif format == "yolo":
-        yolo.write({"train": dataset}, path)
-    else:
+    writers = {"coco": coco.write, "llamafactory": llamafactory.write, "jsonl": jsonl.write, "yolo": _write_yolo}
+    if format not in writers:
         raise InputError(f"format {format!r} is unknown; formats are {', '.join(FORMATS)}")
+    writers[format](dataset, Path(path))
+
+
+def _write_yolo(dataset: DataSet, folder: Path) -> None:
+    yolo.write({"train": dataset}, folder)
 
 
 def recognise(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,8 +12,9 @@ from ..errors import ImageError
 from ..images import ImageHeader
 from ..locations import Bins, box_to_bins
 from ..regions import Page
-from .dataset import DataSet, Issue
+from .dataset import KINDS, SEVERITIES, DataSet, Issue
 from .folder import ImageFolder
+from .split import by_part, leaks
 
 MAX_TOKENS = 1024
 _SAME_SHAPE = 0.01
@@ -37,6 +38,26 @@ def check(
     for page in dataset.pages:
         issues.extend(_check_page(page, dataset.source, max_tokens, count_tokens or _one_token))
     return issues + _check_images(dataset, decode, on_page)
+
+
+def check_parts(
+    parts: Mapping[str, DataSet],
+    *,
+    group_by: str | None = None,
+    decode: bool = True,
+    max_tokens: int = MAX_TOKENS,
+    on_page: Callable[[], None] | None = None,
+) -> list[Issue]:
+    """The issues of every part and what leaks between them, also between the parts inside of one YOLO data set.
+
+    `group_by` is a regular expression on image names whose first group is the document. Raises InputError when it
+    does not match.
+    """
+    issues: list[Issue] = []
+    for dataset in parts.values():
+        issues.extend(check(dataset, decode=decode, max_tokens=max_tokens, on_page=on_page))
+        issues.extend(leaks(by_part(dataset), group_by))
+    return issues + leaks(parts, group_by)
 
 
 def _one_token(_label: str) -> int:
@@ -122,3 +143,18 @@ def _compare(page: Page, header: ImageHeader, source: str) -> Issue | None:
     stretch = (page.width * header.height) / (page.height * header.width)
     same_shape = abs(stretch - 1) <= _SAME_SHAPE
     return Issue("other_resolution" if same_shape else "size_mismatch", source, about, text)
+
+
+def describe(issues: Sequence[Issue], *, examples: int = 3) -> list[str]:
+    """Lines for people: every kind with its count, effect and remedy, errors first, and the first few of each."""
+    kinds: dict[str, list[Issue]] = defaultdict(list)
+    for issue in issues:
+        kinds[issue.code].append(issue)
+    lines = []
+    for code in sorted(kinds, key=lambda code: (SEVERITIES.index(KINDS[code].severity), -len(kinds[code]))):
+        kind, found = KINDS[code], kinds[code]
+        lines.append(f"{kind.severity}: {code}: {len(found):,} ({kind.effect}). Remedy: {kind.remedy}.")
+        lines.extend(f"    {issue.file}: {issue.id}: {issue.message}" for issue in found[:examples])
+        if len(found) > examples:
+            lines.append(f"    ... and {len(found) - examples:,} more")
+    return lines

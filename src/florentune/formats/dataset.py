@@ -12,6 +12,7 @@ from ..regions import Page, Region
 from .folder import ImageFolder
 
 Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 Order = Literal["label", "category", "file"]
 
 
@@ -156,6 +157,12 @@ class DataSet:
     def without_empty(self) -> DataSet:
         """Only the pages that have regions."""
         return self.with_pages(page for page in self.pages if page.regions)
+
+    def describe(self) -> str:
+        """Counts in one line for people."""
+        empty = sum(not page.regions for page in self.pages)
+        counts = ", ".join(f"{label:.40} {count:,}" for label, count in self.counts().items())
+        return f"{len(self.pages):,} pages, {empty:,} of them empty; {counts or 'no boxes'}"
 
     def summary(self) -> dict[str, Any]:
         """{"pages", "empty_pages", "boxes", "labels": {label: boxes}, "issues": {code: count}}, ready for JSON."""
