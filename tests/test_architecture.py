@@ -33,7 +33,14 @@ MAP = {
     "__main__": "cli",
 }
 ALLOWED = {room: set(names.split()) for room, names in MAP.items()}
-NEEDS_TORCH = ("engines.torch_engine", "engines.export", "engines.graphs", "model.florence", "model.adapters", "model.conversion")
+NEEDS_TORCH = (
+    "engines.torch_engine",
+    "engines.export",
+    "engines.graphs",
+    "model.florence",
+    "model.adapters",
+    "model.conversion",
+)
 
 
 def module_name(path: Path) -> str:
