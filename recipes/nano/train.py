@@ -1,0 +1,287 @@
+"""Train nano from nothing.
+
+    python recipes/nano/train.py --real DIR --synth DIR --out RUN [--resume]
+
+Writes RUN/log.jsonl, RUN/state.safetensors (resumable) and RUN/weights.safetensors (the moving average, what ships).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from data import LAYOUT, OBJECTS, Pages, Sample, collate, dense_targets, read_source
+from network import Nano, greedy
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from florentune.model.tasks import prompt_for
+
+HERE = Path(__file__).parent
+TASKS = {"od": "<OD>", "layout": "<DENSE_REGION_CAPTION>"}
+
+
+def optimizers(net: Nano, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for everything else."""
+    matrices, rest = [], []
+    for name, parameter in net.named_parameters():
+        inner = parameter.ndim == 2 and not any(part in name for part in ("embed", "shared", "lm_head", "_head"))
+        (matrices if inner else rest).append(parameter)
+    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return [muon, adam]
+
+
+def stage_of(step: int, stages: list[tuple[int, int]]) -> int:
+    """The image side in pixels at a step; stages are (first step, side)."""
+    return next(side for first, side in reversed(stages) if step >= first)
+
+
+def rate_at(step: int, steps: int, warmup: int = 300) -> float:
+    """Warm-up, then cosine to one hundredth."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1)))
+
+
+def losses_of(net: Nano, batch: dict[str, Any], grid: int, sigma: float, second: bool) -> dict[str, torch.Tensor]:
+    """Every loss of a batch by name."""
+    target = dense_targets(batch["boxes"], grid)
+    with torch.autocast("cpu", torch.bfloat16):
+        cells, tokens = net.see(batch["pixels"])
+        read = net.read(tokens, "od")
+        logits = net.say(read, batch["od"])
+        extra = net.say(net.read(tokens[::2], "layout"), batch["layout"][::2]) if second else None
+    losses = dict(zip(("tower_class", "tower_box"), net.tower_head.loss(cells, target), strict=True))
+    image = read[:, 1 : 1 + grid * grid]
+    losses |= dict(zip(("encoder_class", "encoder_box"), net.encoder_head.loss(image, target), strict=True))
+    losses |= net.token_loss(logits, batch["od"], sigma)
+    if extra is not None:
+        spoken = net.token_loss(extra, batch["layout"][::2], sigma)
+        losses |= {f"layout_{name}": value for name, value in spoken.items()}
+    return losses
+
+
+WEIGHTS = {
+    "tower_class": 1.0,
+    "tower_box": 1.0,
+    "encoder_class": 0.5,
+    "encoder_box": 0.5,
+    "label": 2.0,
+    "location": 1.0,
+    "l1": 10.0,
+    "layout_label": 0.5,
+    "layout_location": 0.5,
+    "layout_l1": 5.0,
+}
+
+
+class Average:
+    """Exponential moving average of the weights that ship."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.values = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def update(self, model: torch.nn.Module, decay: float) -> None:
+        for name, value in model.state_dict().items():
+            self.values[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.values[name].copy_(value)
+
+
+def score(net: Nano, average: Average, samples: list[Sample], tokenizer: Tokenizer, side: int) -> dict[str, float]:
+    """Page success of the averaged weights on held-out pages, decoded as the product does."""
+    import io
+
+    from data import MEAN, STD
+    from PIL import Image
+
+    kept = {name: value.detach().clone() for name, value in net.florence.state_dict().items()}
+    net.florence.load_state_dict(average.values)
+    net.eval()
+    names = {tokenizer.token_to_id(label): label for label in OBJECTS}
+    hits = {0.5: 0, 0.7: 0, 0.8: 0}
+    for start in range(0, len(samples), 16):
+        part = samples[start : start + 16]
+        images = [
+            Image.open(io.BytesIO(s.jpeg)).convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for s in part
+        ]
+        pixels = np.stack([((np.asarray(i, np.float32) / 255 - MEAN) / STD).transpose(2, 0, 1) for i in images])
+        with torch.autocast("cpu", torch.bfloat16):
+            found = greedy(net, torch.from_numpy(pixels), names)
+        for sample, answer in zip(part, found, strict=True):
+            for level in hits:
+                hits[level] += matches(sample.objects, answer, level)
+    net.florence.load_state_dict(kept)
+    net.train()
+    return {f"success_{level}": hit / len(samples) for level, hit in hits.items()}
+
+
+def matches(truth: list[tuple[str, np.ndarray]], found: list[tuple[str, np.ndarray]], level: float) -> bool:
+    """Whether the boxes pair one to one by label at that IoU (greedy pairing; boxes of a page hardly overlap)."""
+    left = list(found)
+    for kind, box in truth:
+        for other in left:
+            size = np.clip(np.minimum(box[2:], other[1][2:]) - np.maximum(box[:2], other[1][:2]), 0, None).prod()
+            union = (box[2:] - box[:2]).prod() + (other[1][2:] - other[1][:2]).prod() - size
+            if other[0] == kind and size / union >= level:
+                left = [o for o in left if o is not other]
+                break
+        else:
+            return False
+    return not left
+
+
+def save(path: Path, net: Nano, average: Average, opts: list[torch.optim.Optimizer], step: int) -> None:
+    """Everything a resume needs, as one safetensors file, whole or not at all."""
+    tensors = {f"net.{name}": value for name, value in net.state_dict().items() if "lm_head" not in name}
+    tensors |= {f"ema.{name}": value for name, value in average.values.items() if "lm_head" not in name}
+    for number, opt in enumerate(opts):
+        for index, state in opt.state_dict()["state"].items():
+            tensors |= {f"opt.{number}.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    shared = {name: value.contiguous().clone() for name, value in tensors.items()}
+    save_file(shared, path.with_suffix(".tmp"), metadata={"step": str(step)})
+    path.with_suffix(".tmp").replace(path)
+
+
+def restore(path: Path, net: Nano, average: Average, opts: list[torch.optim.Optimizer], *, weights_only: bool) -> int:
+    """Load what `save` wrote; returns the step to go on with."""
+    from safetensors import safe_open
+
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+    net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")}, strict=False)
+    net.florence.tie_weights()
+    for name, value in tensors.items():
+        if name.startswith("ema."):
+            average.values[name[4:]].copy_(value)
+    if "lm_head.weight" in average.values:
+        average.values["lm_head.weight"] = average.values["model.language_model.shared.weight"]
+    if weights_only:
+        return 0
+    for number, opt in enumerate(opts):
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith(f"opt.{number}."):
+                _, _, index, key = name.split(".", 3)
+                states.setdefault(int(index), {})[key] = value
+        opt.load_state_dict({"state": states, "param_groups": opt.state_dict()["param_groups"]})
+    return step
+
+
+def read_samples(options: argparse.Namespace) -> tuple[list[Sample], list[Sample]]:
+    """Training samples, and the pages of every tenth real paper, held out to watch the run."""
+    real = [sample for folder in options.real for sample in read_source(folder, real=True)]
+    watched = set(sorted({sample.paper for sample in real})[::10])
+    held = [sample for sample in real if sample.paper in watched]
+    real = [sample for sample in real if sample.paper not in watched]
+    made = [sample for folder in options.synth for sample in read_source(folder, real=False)]
+    return real + made, held
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--real", type=Path, nargs="*", default=[])
+    parser.add_argument("--synth", type=Path, nargs="*", default=[])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--stages", default="0:224,1500:448", help="first step:image side, ...")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--real-share", type=float, default=0.5)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=200)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start-from", type=Path, help="weights of another state.safetensors, with a new schedule")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(2)
+    tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
+    prompts = {name: tokenizer.encode(prompt_for(task)).ids for name, task in TASKS.items()}
+    stages = [(int(a), int(b)) for a, b in (part.split(":") for part in options.stages.split(","))]
+    net = Nano(tokenizer, len(LAYOUT), prompts)
+    side = stages[0][1]
+    net.prepare(side // 32)
+    net.florence.set_attn_implementation("eager")  # SDPA's backward is slower on a CPU
+    average = Average(net.florence)
+    opts = optimizers(net, options.rate)
+    state, step = options.out / "state.safetensors", 0
+    if options.resume and state.exists():
+        step = restore(state, net, average, opts, weights_only=False)
+        side = stage_of(max(step - 1, 0), stages)
+    elif options.start_from:
+        restore(options.start_from, net, average, opts, weights_only=True)
+    samples, held = read_samples(options)
+    print(
+        f"{len(samples)} pages, {len(held)} to watch, {sum(p.numel() for p in net.florence.parameters()):,} weights",
+        flush=True,
+    )
+    run(net, average, opts, samples, held, tokenizer, options, stages, side, step)
+
+
+def loader_from(samples: list[Sample], tokenizer: Tokenizer, side: int, options: argparse.Namespace, step: int) -> Any:
+    """Batches from a step on."""
+    pages = Pages(samples, tokenizer, side, seed=options.seed, real_share=options.real_share)
+    sampler = range(step * options.batch, options.steps * options.batch)
+    return iter(
+        torch.utils.data.DataLoader(
+            pages, options.batch, sampler=sampler, num_workers=options.workers, collate_fn=collate, prefetch_factor=3
+        )
+    )
+
+
+def run(net, average, opts, samples, held, tokenizer, options, stages, side, step) -> None:  # type: ignore[no-untyped-def]
+    """The loop."""
+    loader, means, clock = None, {}, time.time()
+    log = (options.out / "log.jsonl").open("a")
+    encoder_places = net.florence.model.language_model.encoder.embed_positions.weight
+    for step in range(step, options.steps):
+        wanted = stage_of(step, stages)
+        if wanted != side:
+            net.regrid(side // 32, wanted // 32)
+            average.values = {name: value.detach().clone() for name, value in net.florence.state_dict().items()}
+        if wanted != side or loader is None:
+            side, loader = wanted, loader_from(samples, tokenizer, wanted, options, step)
+        encoder_places.requires_grad_(side == stages[-1][1])
+        batch = next(loader)
+        sigma = max(2.0, 20.0 * (1 - step / (0.4 * options.steps)))
+        losses = losses_of(net, batch, side // 32, sigma, second=True)
+        total = sum(WEIGHTS[name] * value for name, value in losses.items())
+        if not torch.isfinite(total):
+            print(f"step {step}: loss is {total}; the batch is left out", flush=True)
+            continue
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        for opt in opts:
+            for group in opt.param_groups:
+                group["lr"] = options.rate * rate_at(step, options.steps)
+            opt.step()
+            opt.zero_grad()
+        average.update(net.florence, min(0.999, (step + 1) / (step + 10)))
+        for name, value in {**losses, "norm": norm}.items():
+            means[name] = means.get(name, 0.0) + float(value)
+        if (step + 1) % 50 == 0:
+            record = {"step": step + 1, "side": side, **{k: round(v / 50, 4) for k, v in means.items()}}
+            record["pages_per_s"] = round(50 * options.batch / (time.time() - clock), 1)
+            means, clock = {}, time.time()
+            if (step + 1) % options.save_every == 0:
+                save(options.out / "state.safetensors", net, average, opts, step + 1)
+                record |= score(net, average, held, tokenizer, side)
+                clock = time.time()
+            print(json.dumps(record), flush=True)
+            log.write(json.dumps(record) + "\n")
+            log.flush()
+    save(options.out / "state.safetensors", net, average, opts, options.steps)
+    weights = {name: value.clone() for name, value in average.values.items() if name != "lm_head.weight"}
+    save_file(weights, options.out / "weights.safetensors", metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()
