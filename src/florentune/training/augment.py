@@ -64,10 +64,15 @@ def _resized(image: Image.Image, frame: Box, size: tuple[int, int]) -> Image.Ima
     scale_x, scale_y = size[0] / frame.width, size[1] / frame.height
     left, top = round((part.x1 - frame.x1) * scale_x), round((part.y1 - frame.y1) * scale_y)
     right, bottom = round((part.x2 - frame.x1) * scale_x), round((part.y2 - frame.y1) * scale_y)
-    inside = image.resize((max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BICUBIC, box=tuple(part))
-    page = Image.new("RGB", size, image.getpixel((0, 0)))  # type: ignore[arg-type]
+    inside = image.resize((max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BICUBIC, box=part)
+    page = Image.new("RGB", size, _corner(image))
     page.paste(inside, (left, top))
     return page
+
+
+def _corner(image: Image.Image) -> tuple[int, int, int]:
+    red, green, blue = np.asarray(image.crop((0, 0, 1, 1)))[0, 0, :3].tolist()
+    return red, green, blue
 
 
 def _photographed(page: Image.Image, rng: np.random.Generator) -> Image.Image:

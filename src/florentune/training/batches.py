@@ -7,13 +7,14 @@ processes, loader threads and micro-batches.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,14 @@ from ..errors import CheckpointError, InputError
 from ..locations import OD_TASK, regions_to_text, sorted_regions
 from ..model.checkpoint import Checkpoint
 from ..model.preprocess import Preprocessor
-from ..regions import Region
+from ..regions import Box, Region
 from .augment import augment, generator
 from .datasets import Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .features import FeatureStore
 
 IGNORED = -100
 _ORDER, _AUGMENT = 1, 2
@@ -63,14 +69,15 @@ class Schedule:
 class Example:
     """One page ready for the model: pixels (3, height, width) float32 and the answer's token ids.
 
-    `pixels` is None when the features of the frozen tower stand in for it, or when the page could not be read, which
-    `problem` then says.
+    `pixels` is None when the `features` of the frozen tower stand in for them, or when the page could not be read,
+    which `problem` then says. `image_digest` is the SHA-256 of the image file where features are kept.
     """
 
     index: int
     answer: list[int]
     pixels: NDArray[np.float32] | None = None
-    features: NDArray[Any] | None = None
+    features: Tensor | None = None
+    image_digest: str | None = None
     problem: str | None = None
 
 
@@ -79,9 +86,10 @@ class AnswerEncoder:
 
     def __init__(self, tokenizer: Tokenizer, labels: Sequence[str], order: str = "sorted") -> None:
         self._tokenizer, self._labels, self._order = tokenizer, labels, order
-        self._start, self._end = tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")
-        if self._start is None or self._end is None or tokenizer.token_to_id("<loc_999>") is None:
+        start, end = tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")
+        if start is None or end is None or tokenizer.token_to_id("<loc_999>") is None:
             raise CheckpointError("the tokenizer has no <s>, </s> or <loc_999>: it is not a Florence-2 tokenizer")
+        self._start, self._end = start, end
 
     def __call__(self, regions: Iterable[Region], width: float, height: float) -> list[int]:
         ordered = sorted_regions(regions, self._labels) if self._order == "sorted" else regions
@@ -93,9 +101,17 @@ class PageReader:
     """Reads a sample as an Example; the same (epoch, index) gives the same bytes in any thread, process or run."""
 
     def __init__(
-        self, samples: Sequence[Sample], checkpoint: Checkpoint, encode: AnswerEncoder, *, vary: bool, seed: int
+        self,
+        samples: Sequence[Sample],
+        checkpoint: Checkpoint,
+        encode: AnswerEncoder,
+        *,
+        vary: bool,
+        seed: int,
+        features: FeatureStore | None = None,
     ) -> None:
         self._samples, self._encode, self._vary, self._seed = samples, encode, vary, seed
+        self._features = features
         self._preprocessor = Preprocessor(checkpoint)
         self._size = checkpoint.image_size
 
@@ -104,14 +120,27 @@ class PageReader:
         page = self._samples[index].page
         regions: Sequence[Region] = page.regions
         width, height = float(page.width), float(page.height)
+        digest = None
         try:
+            if self._features:
+                digest = hashlib.sha256(self._samples[index].read()).hexdigest()
+                kept = self._features.get(digest)
+                if kept is not None:
+                    return Example(index, self._encode(regions, width, height), features=kept, image_digest=digest)
             image = self._samples[index].open()
         except (InputError, OSError) as error:
             return Example(index, self._encode(regions, width, height), problem=str(error))
         if self._vary:
+            regions = scaled(regions, image.width / width, image.height / height)
             rng = generator(_AUGMENT, self._seed, epoch, index)
             image, regions, (width, height) = augment(image, regions, self._size, rng)
-        return Example(index, self._encode(regions, width, height), self._preprocessor.pixels(image))
+        pixels = self._preprocessor.pixels(image)
+        return Example(index, self._encode(regions, width, height), pixels, image_digest=digest)
+
+
+def scaled(regions: Iterable[Region], x: float, y: float) -> list[Region]:
+    """Regions in the pixels of an image that is x times as wide and y times as high."""
+    return [Region(r.label, Box(r.box.x1 * x, r.box.y1 * y, r.box.x2 * x, r.box.y2 * y)) for r in regions]
 
 
 def prompt_ids(checkpoint: Checkpoint) -> list[int]:
@@ -121,7 +150,7 @@ def prompt_ids(checkpoint: Checkpoint) -> list[int]:
 
 def read_ahead(
     read: Callable[[tuple[int, int]], Example], places: Iterable[tuple[int, int]], threads: int, ahead: int
-) -> Iterator[Example]:
+) -> Generator[Example]:
     """The examples in order, `ahead` of them read by threads while the caller computes; 0 threads reads in place.
 
     Threads suffice because decoding and resizing run outside Python's lock; there is no worker process to lose.

@@ -10,7 +10,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def _key(
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """A dataclass field with the help text, the allowed values and the inclusive limits of a key."""
+    """A field with the help text, the allowed values and the inclusive limits of a key."""
     return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
 
 
@@ -51,9 +51,9 @@ class TrainConfig:
     lora_target: tuple[str, ...] = _key(("all",), "linear layers that get LoRA: all, or names such as q_proj,v_proj")
     # data
     dataset: tuple[str, ...] = _key((), "names in dataset_info.json or annotation files, comma separated")
-    dataset_dir: Path = _key(Path("data"), "folder of dataset_info.json")
-    media_dir: Path | None = _key(None, "folder of the images of named data sets; dataset_dir where not given")
-    images: Path | None = _key(None, "folder or zip of the images of annotation files; beside the file where not given")
+    dataset_dir: Path = _key(Path("data"), "folder of dataset_info.json")  # noqa: RUF009
+    media_dir: Path | None = _key(None, "folder of the images of named data sets; dataset_dir if not given")  # noqa: RUF009
+    images: Path | None = _key(None, "folder or zip of the images; beside the annotation file if not given")  # noqa: RUF009
     eval_dataset: tuple[str, ...] = _key((), "validation data sets, as dataset")
     val_size: float = _key(0.0, "pages kept for validation: a count above 1, otherwise a share", low=0)
     group_by: str | None = _key(None, "regular expression; pages whose names give the same match stay on one side")
@@ -89,7 +89,9 @@ class TrainConfig:
     adam_beta2: float = _key(0.999, "AdamW beta 2", low=0, high=0.99999)
     adam_epsilon: float = _key(1e-8, "AdamW epsilon", low=0)
     max_grad_norm: float = _key(1.0, "gradients are clipped to this norm; 0 switches clipping off", low=0)
-    ema: float = _key(0.0, "decay of the averaged weights that are validated and shipped; 0 is off", low=0, high=0.99999)
+    ema: float = _key(
+        0.0, "decay of the averaged weights that are validated and shipped; 0 is off", low=0, high=0.99999
+    )
     bf16: bool = _key(False, "bf16 arithmetic with fp32 weights")
     gradient_checkpointing: bool = _key(False, "compute the text layers twice to save memory")
     cache_features: bool = _key(True, "with a frozen tower and no augmentation: run pages through the tower only once")
@@ -98,7 +100,7 @@ class TrainConfig:
     use_cpu: bool = _key(False, "train on the CPU even where there is a GPU")
     ddp_timeout: int = _key(1800, "seconds processes wait for each other", low=1)
     # output
-    output_dir: Path = _key(Path("runs/train"), "folder of the run; runs/<name of the YAML file> where not given")
+    output_dir: Path = _key(Path("runs/train"), "folder of the run; runs/<name of the YAML file> if not given")  # noqa: RUF009
     overwrite_output_dir: bool = _key(False, "start anew even where output_dir holds a run")
     resume_from_checkpoint: str | None = _key(None, "auto (or true), or a folder of checkpoints/")
     logging_steps: int = _key(10, "steps between lines of metrics.jsonl", low=1)
@@ -164,7 +166,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key if isinstance(key, str) else id(key_node))
@@ -179,7 +181,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     try:
-        given = yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+        given = yaml.load(text, Loader=_Loader)  # derived from SafeLoader
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
     if given is None:
@@ -276,8 +278,9 @@ def _convert(value: Any, kind: Any) -> Any:
         item = typing.get_args(kind)[0]
         parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(part.strip() if isinstance(part, str) else part, item) for part in parts)
-    converter = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str, Path: lambda v: Path(_to_str(v))}[kind]
-    return converter(value)
+    if kind is Path:
+        return Path(_to_str(value))
+    return _CONVERTERS[kind](value)
 
 
 def _to_bool(value: Any) -> bool:
@@ -311,6 +314,9 @@ def _to_str(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise ValueError("text")
+
+
+_CONVERTERS: dict[Any, Callable[[Any], Any]] = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
 
 
 def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> list[str]:

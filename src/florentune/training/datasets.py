@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -36,14 +36,19 @@ class Sample:
         """The page's image as RGB. Raises ImageError."""
         return self.images.open(self.page.image)
 
+    def read(self) -> bytes:
+        """The bytes of the image file. Raises ImageError or OSError."""
+        return self.images.read(self.page.image)
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A page that is not trained on, and why."""
+    """A page, or part of one, that is not trained on, and why."""
 
     page: str
     source: str
     reason: str
+    whole_page: bool = True
 
     def as_dict(self) -> dict[str, str]:
         """{"page", "source", "reason"}, a line of skipped.jsonl."""
@@ -66,7 +71,7 @@ def source_problems(config: TrainConfig) -> list[str]:
     for key, names in (("dataset", config.dataset), ("eval_dataset", config.eval_dataset)):
         for name in names:
             try:
-                _locate(name, config)
+                _registered(name, config)
             except InputError as error:
                 problems.append(f"{key}: {error}")
     for key in ("images", "media_dir"):
@@ -94,9 +99,7 @@ def load_data(config: TrainConfig) -> TrainingData:
     return TrainingData(train, validation, labels, skipped)
 
 
-def mix(
-    groups: Sequence[Sequence[Sample]], strategy: str, shares: Sequence[float], seed: int
-) -> list[Sample]:
+def mix(groups: Sequence[Sequence[Sample]], strategy: str, shares: Sequence[float], seed: int) -> list[Sample]:
     """Several data sets as one list: concatenated, or drawn in turn (or by `shares`) until one or all are used up.
 
     interleave_under stops when the first data set is used up, interleave_over when all are; a data set that is used up
@@ -124,9 +127,7 @@ def _turns(count: int, shares: Sequence[float], seed: int) -> Iterable[int]:
     return (int(rng.choice(count, p=weights)) for _ in itertools.count())
 
 
-def split(
-    samples: Sequence[Sample], size: float, group_by: str | None, seed: int
-) -> tuple[list[Sample], list[Sample]]:
+def split(samples: Sequence[Sample], size: float, group_by: str | None, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Training and validation pages; `size` above 1 is a count of pages, otherwise a share (rounded up).
 
     Groups stay whole, so a paper is not on both sides: a group is a page, or all pages whose name gives the same match
@@ -167,52 +168,42 @@ def _samples(name: str, dataset: DataSet, config: TrainConfig) -> list[Sample]:
     return [Sample(page, dataset.images, name) for page in dataset.pages[: config.max_samples]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Location:
-    file: Path
-    images: Path | None
-    entry: Mapping[str, Any] | None
+def _registered(name: str, config: TrainConfig) -> bool:
+    """Whether a data set is an entry of dataset_info.json; otherwise it is an annotation file or folder.
 
-
-def _locate(name: str, config: TrainConfig) -> _Location:
-    """Where a data set is: an entry of dataset_info.json, or an annotation file of its own."""
-    info_file = config.dataset_dir / INFO
-    info = read_json(info_file, ConfigError) if info_file.is_file() else {}
-    if not isinstance(info, dict):
-        raise ConfigError(f"{info_file}: must hold one object with an entry for each data set")
-    if name in info:
-        return _locate_entry(name, info[name], config, info_file)
+    Raises ConfigError when it is neither, or when the file of the entry does not exist.
+    """
+    registry = config.dataset_dir / INFO
+    known = read_json(registry, ConfigError) if registry.is_file() else {}
+    entry = known.get(name) if isinstance(known, dict) else None
+    if entry is not None:
+        file = entry.get("file_name") if isinstance(entry, dict) else None
+        if isinstance(file, str) and not (config.dataset_dir / file).exists():
+            raise ConfigError(f"{config.dataset_dir / file}: no such file (entry {name!r} of {registry})")
+        return True
     if Path(name).exists():
-        return _Location(Path(name), config.images, None)
-    where = f"{info_file} has no such entry" if info else f"there is no {info_file}"
-    raise ConfigError(f"{name}: no such file, and {where}{did_you_mean(name, info)}")
+        return False
+    where = f"{registry} has no such entry" if known else f"there is no {registry}"
+    raise ConfigError(f"{name}: no such file, and {where}{did_you_mean(name, known)}")
 
 
-def _locate_entry(name: str, entry: Any, config: TrainConfig, info_file: Path) -> _Location:
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{info_file}: entry {name!r} must be an object")
-    for key in ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"):
-        if key in entry:
-            raise ConfigError(f"{info_file}: entry {name!r} names a remote source ({key}); download it and give file_name")
-    if entry.get("formatting", "alpaca") != "sharegpt":
-        raise ConfigError(f"{info_file}: entry {name!r} must have `formatting: sharegpt`")
-    if "file_name" not in entry:
-        raise ConfigError(f"{info_file}: entry {name!r} has no file_name")
-    file = config.dataset_dir / str(entry["file_name"])
-    if not file.exists():
-        raise ConfigError(f"{file}: no such file (entry {name!r} of {info_file})")
-    return _Location(file, config.media_dir or config.dataset_dir, entry)
+def _is_box(code: str) -> bool:
+    from ..formats.dataset import KINDS
+
+    return KINDS[code].effect.startswith(("box", "text"))
 
 
 def _read(name: str, config: TrainConfig, skipped: list[Skipped]) -> tuple[str, DataSet]:
     from .. import formats
+    from ..formats.dataset import KINDS
 
-    place = _locate(name, config)
-    if place.entry is None:
-        dataset = formats.read(place.file, images=place.images)
+    if _registered(name, config):
+        dataset = formats.read_registered(config.dataset_dir / INFO, name, media_dir=config.media_dir)
     else:
-        dataset = formats.llamafactory.read_entry(place.file, place.entry, images=place.images)
+        dataset = formats.read(Path(name), images=config.images)
     skipped += [
-        Skipped(str(issue.id), name, issue.message) for issue in dataset.issues if issue.severity == "error"
+        Skipped(issue.id, name, f"{issue.message} ({KINDS[issue.code].effect})", not _is_box(issue.code))
+        for issue in dataset.issues
+        if issue.severity == "error"
     ]
     return name, dataset

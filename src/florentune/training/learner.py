@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from ..errors import ConfigError, MissingExtraError
 from ..model.checkpoint import Checkpoint
 from ..model.florence import load_model, save_checkpoint
-from .config import TrainConfig
-from .datasets import did_you_mean
+from .config import TrainConfig, did_you_mean
+from .features import FeatureStore, tower_digest
+from .state import replace_folder
 
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 _TEXT = "model.language_model."
@@ -24,7 +26,7 @@ class Learner:
     """A Florence-2 with its trainable part marked: everything, everything but the tower, or LoRA matrices."""
 
     def __init__(self, checkpoint: Checkpoint, config: TrainConfig, device: torch.device) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint, self._config = checkpoint, config
         self.model: Any = load_model(checkpoint, dtype=torch.float32, device=str(device))
         self._adapted: Any = None
         self._frozen_tower = config.freeze_vision_tower
@@ -41,7 +43,21 @@ class Learner:
         if self._frozen_tower:
             self.model.model.vision_tower.eval()
 
-    def save(self, folder: Path, *, labels: Sequence[str], max_new_tokens: int, card: str) -> None:
+    def feature_store(self) -> FeatureStore:
+        """The kept feature maps of this tower, below the run's folder."""
+        tower = self.model.model.vision_tower.state_dict()
+        digest = tower_digest(tower, self.checkpoint, bf16=self._config.bf16)
+        return FeatureStore(self._config.output_dir / "features", int(self._config.feature_cache_gb * 1e9), digest)
+
+    def save(
+        self,
+        folder: Path,
+        *,
+        labels: Sequence[str],
+        max_new_tokens: int,
+        card: str,
+        calibration: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write the model as a whole checkpoint folder, LoRA merged into the weights."""
         model = self.model
         if self._adapted is not None:
@@ -54,12 +70,15 @@ class Learner:
             labels=tuple(labels),
             max_new_tokens=max_new_tokens,
             card=card,
+            calibration=calibration,
         )
 
     def save_adapter(self, folder: Path) -> None:
         """Write the LoRA matrices alone, as peft reads them; nothing without LoRA."""
         if self._adapted is not None:
-            self._adapted.save_pretrained(folder, safe_serialization=True)
+            part = folder.with_name(f"{folder.name}.tmp-{uuid.uuid4().hex[:8]}")
+            self._adapted.save_pretrained(part, safe_serialization=True)
+            replace_folder(part, folder)
 
 
 def lora_names(model: Any, targets: Sequence[str], *, tower: bool) -> list[str]:

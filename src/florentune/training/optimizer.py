@@ -36,7 +36,9 @@ class Optimizer:
     """AdamW over the trainable weights of a model, with state by weight name and a learning rate by step."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, total_steps: int) -> None:
-        self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self.weights: dict[str, Tensor] = {
+            name: weight for name, weight in model.named_parameters() if weight.requires_grad
+        }
         self._config, self._total = config, total_steps
         warmup = config.warmup_steps
         self._warmup = math.ceil(config.warmup_ratio * total_steps) if warmup is None else warmup

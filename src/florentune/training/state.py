@@ -52,10 +52,16 @@ class Progress:
     pages: int = 0
     global_batch: int = 0
     micro_batch: int = 0
+    halvings: int = 0
+    bad_in_a_row: int = 0
+    window_loss: float = 0.0
+    window_tokens: int = 0
+    validated_step: int = -1
     best_value: float | None = None
     best_step: int | None = None
+    best_metrics: dict[str, float | None] = field(default_factory=dict)
+    start_metrics: dict[str, float | None] = field(default_factory=dict)
     validations_without_gain: int = 0
-    finished: bool = False
     inputs: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -72,11 +78,13 @@ def save_state(folder: Path, progress: Progress, tensors: Mapping[str, Tensors],
     part = folder / f"{final.name}.tmp-{uuid.uuid4().hex[:8]}"
     try:
         part.mkdir()
-        digests = {f"{name}.safetensors": _write_tensors(part / f"{name}.safetensors", t) for name, t in tensors.items()}
+        digests = {f"{name}.safetensors": write_tensors(part / f"{name}.safetensors", t) for name, t in tensors.items()}
         write_json(part / STATE, asdict(progress))
         digests[STATE] = file_digest(part / STATE)
         files = {name: {"bytes": (part / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
-        write_json(part / MANIFEST, {"step": progress.step, "run": progress.run, "saved_at": time.time(), "files": files})
+        write_json(
+            part / MANIFEST, {"step": progress.step, "run": progress.run, "saved_at": time.time(), "files": files}
+        )
         _sync_folder(part)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -93,7 +101,10 @@ def save_state(folder: Path, progress: Progress, tensors: Mapping[str, Tensors],
 
 def load_state(path: Path, device: str | torch.device = "cpu") -> tuple[Progress, dict[str, dict[str, torch.Tensor]]]:
     """The progress and the named tensors of a checkpoint that was verified before."""
-    progress = Progress(**read_json(path / STATE, CheckpointError))
+    try:
+        progress = Progress(**read_json(path / STATE, CheckpointError))
+    except TypeError as error:
+        raise CheckpointError(f"{path / STATE}: was written by another version ({error}); start anew") from None
     tensors: dict[str, dict[str, torch.Tensor]] = {}
     for file in sorted(path.glob("*.safetensors")):
         with safe_open(file, framework="pt", device=str(device)) as stored:
@@ -103,7 +114,7 @@ def load_state(path: Path, device: str | torch.device = "cpu") -> tuple[Progress
 
 def find_state(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint below `folder` whose bytes match its manifest, and what is wrong with the newer ones."""
-    warnings = []
+    warnings: list[str] = []
     for path in sorted(_complete(folder), key=_age, reverse=True):
         problem = verify(path)
         if problem is None:
@@ -148,7 +159,7 @@ def replace_folder(part: Path, final: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what an interrupted save left behind; put back a folder that was set aside when its successor is missing."""
+    """Delete what an interrupted save left behind; put back a folder that was set aside if its successor is missing."""
     for path in sorted(folder.glob("*.old-*")):
         final = path.with_name(path.name.split(".old-")[0])
         if final.exists():
@@ -161,13 +172,15 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this process; the system frees it even after kill -9. Raises InputError when it is taken."""
+    """Hold the run folder for this process; the system frees it even after kill -9. InputError when it is taken."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{folder}: another training run is writing there; give this one its own output_dir") from None
+            raise InputError(
+                f"{folder}: another training run is writing there; give this one its own output_dir"
+            ) from None
         yield
 
 
@@ -177,7 +190,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _write_tensors(path: Path, tensors: Tensors) -> str:
+def write_tensors(path: Path, tensors: Tensors) -> str:
     """Write a safetensors file, on disk when it returns; its SHA-256.
 
     The format: 8 bytes of header length (little endian), a JSON header with type, shape and byte range of each
@@ -208,9 +221,14 @@ def _blocks(header: bytes, tensors: Tensors) -> Iterator[bytes | memoryview]:
     yield struct.pack("<Q", len(header))
     yield header
     for tensor in tensors.values():
-        flat = tensor.detach().to("cpu").contiguous().view(-1)
-        if flat.numel():
-            yield memoryview(flat.view(torch.uint8).numpy())
+        if tensor.numel():
+            yield tensor_bytes(tensor)
+
+
+def tensor_bytes(tensor: torch.Tensor) -> memoryview:
+    """The raw bytes of a tensor's values, in their order."""
+    array: Any = tensor.detach().to("cpu").contiguous().view(-1).view(torch.uint8).numpy()
+    return memoryview(array)
 
 
 def _size(tensors: Tensors) -> int:
@@ -232,7 +250,8 @@ def _age(path: Path) -> tuple[float, str]:
 
 def _prune(folder: Path, run: str, keep: int) -> None:
     """Delete checkpoints of other runs and all but the newest `keep` of this one."""
-    own, other = [], []
+    own: list[Path] = []
+    other: list[Path] = []
     for path in _complete(folder):
         try:
             same = read_json(path / MANIFEST).get("run") == run

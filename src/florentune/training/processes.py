@@ -1,0 +1,98 @@
+"""The processes of a run: one, or several started by torchrun or accelerate launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from accelerate import PartialState
+
+from ..errors import ConfigError
+
+
+class Processes:
+    """This process among its peers: rank, device, and the few things they must agree on."""
+
+    def __init__(self, *, use_cpu: bool, timeout: int) -> None:
+        # the system refuses waits beyond a century, which configurations use for "for ever"
+        self._state = PartialState(cpu=use_cpu, timeout=timedelta(seconds=min(timeout, 10**9)))
+        self._trackers: list[Any] = []
+
+    @property
+    def count(self) -> int:
+        return int(self._state.num_processes)
+
+    @property
+    def rank(self) -> int:
+        return int(self._state.process_index)
+
+    @property
+    def is_first(self) -> bool:
+        return bool(self._state.is_main_process)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self._state.device
+        return device
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        self._state.wait_for_everyone()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all get the same answer."""
+        return self.total(float(flag)) > 0
+
+    def total(self, value: float) -> float:
+        """The sum of a number over the processes."""
+        if self.count == 1:
+            return value
+        found = torch.tensor([value], dtype=torch.float64 if self.device.type != "mps" else torch.float32)
+        found = found.to(self.device)
+        torch.distributed.all_reduce(found)
+        return float(found)
+
+    def from_first(self, value: Any) -> Any:
+        """What the first process holds, for all (numbers, text and lists of them)."""
+        if self.count == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def start_trackers(self, names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> None:
+        """Open accelerate's trackers, on the first process only. Raises ConfigError for one that is not there."""
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+        installed = {str(getattr(name, "value", name)) for name in get_available_trackers()}
+        for name in names:
+            if name not in installed:
+                raise ConfigError(f"report_to: {name} is not installed or unknown; installed: {sorted(installed)}")
+            if self.is_first:
+                kind = LOGGER_TYPE_TO_CLASS[name]
+                tracker = (
+                    kind(folder.name, logging_dir=str(folder)) if kind.requires_logging_directory else kind(folder.name)
+                )
+                if hasattr(tracker, "start"):
+                    tracker.start()
+                tracker.store_init_configuration({key: _plain(value) for key, value in settings.items()})
+                self._trackers.append(tracker)
+
+    def track(self, record: Mapping[str, Any], step: int) -> None:
+        """Send the numbers of a record to the trackers."""
+        for tracker in self._trackers:
+            tracker.log({key: value for key, value in record.items() if isinstance(value, int | float)}, step=step)
+
+    def close(self) -> None:
+        """Finish the trackers."""
+        for tracker in self._trackers:
+            tracker.finish()
+        self._trackers.clear()
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | str | bool) else str(value)

@@ -1,0 +1,144 @@
+"""How good the model is now: the loss, and what the detector that ships finds on the validation pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..detector import Detector
+from ..engines.torch_engine import TorchEngine
+from ..errors import InputError, MissingExtraError
+from ..evaluation import align, calibrate, evaluate
+from ..evaluation.calibration import rescored
+from ..model.checkpoint import Checkpoint
+from ..regions import Page
+from .datasets import Sample
+
+SUCCESS_IOU = 0.7
+_PICTURES = 3
+_UNDEFINED = -1e300  # finite, because JSON has no infinity
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The figures of one validation; `calibration` is what calibration.json will hold."""
+
+    metrics: dict[str, float | None]
+    calibration: dict[str, Any] | None = None
+    predictions: list[Page] = field(default_factory=list)
+
+    def value(self, best_by: str) -> float:
+        """The measure that chooses the best model, larger is better; a huge negative one where it is not defined."""
+        found = self.metrics["val_loss" if best_by == "loss" else best_by]
+        if found is None or not math.isfinite(found):
+            return _UNDEFINED
+        return -found if best_by == "loss" else found
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop while it was validating."""
+
+
+class Validator:
+    """Runs the shipping detector over the validation pages, on the weights in memory."""
+
+    def __init__(
+        self, samples: Sequence[Sample], checkpoint: Checkpoint, labels: Sequence[str], max_new_tokens: int
+    ) -> None:
+        self._samples = samples
+        self._checkpoint = dataclasses.replace(
+            checkpoint, labels=tuple(labels), max_new_tokens=max_new_tokens, calibration=None
+        )
+        self._labels = tuple(labels)
+        names = _unique_names(samples)
+        self.truth = [dataclasses.replace(sample.page, image=name) for sample, name in zip(samples, names, strict=True)]
+        self._coco = importlib.util.find_spec("faster_coco_eval") is not None
+
+    def run(self, model: Any, batch: int, advance: Callable[[int], None]) -> Validation:
+        """Detect, calibrate and score. `advance` is called with the number of pages done and may raise Stopped."""
+        detector = Detector(self._checkpoint, TorchEngine(model))
+        found: list[Page] = []
+        for page in detector.detect(self._images(), batch=batch, conf=0.0):
+            truth = self.truth[len(found)]
+            found.append(_rescaled(page, truth.width, truth.height))
+            advance(len(found))
+        aligned, _ = align(self.truth, found, self._labels)
+        calibration = calibrate(self.truth, aligned, self._labels)
+        scored = [rescored(page, calibration["temperature"]) for page in aligned]
+        result = evaluate(
+            self.truth,
+            scored,
+            self._labels,
+            thresholds=calibration["thresholds"],
+            coco=self._coco,
+            intervals=False,
+        )
+        metrics = {
+            "page_success": result.page_success[SUCCESS_IOU],
+            "map": result.map,
+            "ap50": result.ap50,
+            "false_alarm_rate": result.false_alarm_rate,
+        }
+        kept = [_kept(page, calibration["thresholds"]) for page in scored]
+        return Validation(metrics, calibration, kept)
+
+    def draw(self, predictions: Sequence[Page], folder: Path) -> list[Path]:
+        """Pictures of the first validation pages with their predicted boxes."""
+        from ..report.plots import draw
+
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        with_boxes = [index for index, page in enumerate(self.truth) if page.regions]
+        for index in (with_boxes or list(range(len(self.truth))))[:_PICTURES]:
+            path = folder / f"{Path(self.truth[index].image).stem}.png"
+            draw(predictions[index], self._samples[index].open()).save(path)
+            paths.append(path)
+        return paths
+
+    def _images(self) -> Iterator[tuple[str, Image.Image]]:
+        for sample, page in zip(self._samples, self.truth, strict=True):
+            yield page.image, sample.open()
+
+
+def require_metric(best_by: str) -> None:
+    """Raise MissingExtraError when the measure needs a package that is not installed."""
+    if best_by == "map" and importlib.util.find_spec("faster_coco_eval") is None:
+        raise MissingExtraError("faster-coco-eval", "report")
+
+
+def _unique_names(samples: Sequence[Sample]) -> list[str]:
+    """The image names, with the data set's name in front where two data sets share one."""
+    counts = Counter(sample.page.image for sample in samples)
+    names = [s.page.image if counts[s.page.image] == 1 else f"{s.source}/{s.page.image}" for s in samples]
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise InputError(f"validation: page {twice} occurs more than once")
+    return names
+
+
+def _rescaled(page: Page, width: int, height: int) -> Page:
+    """A page in the pixels of the truth, whose image may have another resolution."""
+    from .batches import scaled
+
+    if (page.width, page.height) == (width, height):
+        return page
+    moved = [
+        dataclasses.replace(region, box=other.box)
+        for region, other in zip(
+            page.regions, scaled(page.regions, width / page.width, height / page.height), strict=True
+        )
+    ]
+    return Page(page.image, width, height, tuple(moved), page.extra)
+
+
+def _kept(page: Page, thresholds: dict[str, float]) -> Page:
+    regions = tuple(r for r in page.regions if (r.score or 0.0) >= thresholds.get(r.label, 0.5))
+    return dataclasses.replace(page, regions=regions)
