@@ -268,12 +268,19 @@ def test_what_does_not_fit_is_named():
         page("a.png", ("table", A), ("chart", B, 0.9)),
         page("a.png", ("table", A, 0.9)),
         page("elsewhere.png", ("table", A, 0.9)),
-        Page("b.png", SIDE // 2, SIDE // 2, (Region("table", Box(*A), 0.9),)),
+        Page("b.png", SIDE, SIDE // 2, (Region("table", Box(*A), 0.9),)),
     ]
     result = evaluate(truth, predictions, LABELS)
     kinds = [problem.kind for problem in result.problems]
     assert kinds == ["no_score", "unknown_label", "duplicate_page", "unknown_image", "other_size", "missing_page"]
     assert result.page_success[0.5] == 1.0  # what could not be scored counts neither for nor against
+
+
+def test_another_resolution_is_scaled_and_said():
+    half = Page("a.png", SIDE // 2, SIDE // 2, (Region("table", Box(*(value / 2 for value in A)), 0.9),))
+    result = evaluate([page("a.png", ("table", A))], [half], LABELS)
+    assert [(problem.kind, problem.is_note) for problem in result.problems] == [("scaled", True)]
+    assert (result.page_success[0.8], result.map) == (1.0, pytest.approx(1.0))
 
 
 @pytest.mark.parametrize(

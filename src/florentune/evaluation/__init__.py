@@ -5,7 +5,7 @@ from __future__ import annotations
 from .calibration import calibrate, choose_thresholds, fit_temperature
 from .compare import Difference, compare
 from .evaluate import align, document_of, evaluate
-from .predictions import read_predictions
+from .predictions import category_names, read_predictions
 from .results import (
     SUCCESS_IOUS,
     Calibration,
@@ -33,6 +33,7 @@ __all__ = [
     "Problem",
     "align",
     "calibrate",
+    "category_names",
     "choose_thresholds",
     "compare",
     "document_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..regions import Page
 from . import bootstrap
@@ -28,6 +29,12 @@ class Difference:
     def difference(self) -> float | None:
         """Second minus first; None where either has no value."""
         return None if self.first is None or self.second is None else self.second - self.first
+
+    def as_dict(self) -> dict[str, Any]:
+        """{"name", "first", "second", "difference", "interval": [low, high], "clear"} as JSON values."""
+        interval = [self.interval.low, self.interval.high] if self.interval else None
+        both = {"first": self.first, "second": self.second, "difference": self.difference}
+        return {"name": self.name, **both, "interval": interval, "clear": self.clear}
 
     @property
     def clear(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import PurePath
 import numpy as np
 
 from ..errors import InputError
-from ..regions import Page, Region, iou
+from ..regions import Box, Page, Region, iou
 from . import bootstrap
 from .calibration import IOU, Scored, kept, reliability, scored
 from .coco import AveragePrecision, CocoScores
@@ -32,6 +32,7 @@ LOOSE_IOU = 0.7
 CURVE_POINTS = 200
 DEFAULT_THRESHOLD = 0.5
 _SIZE_SLACK = 1  # pixels two renderings of one page may differ by
+_ASPECT_SLACK = 0.01
 
 
 def evaluate(
@@ -71,28 +72,27 @@ def align(
 ) -> tuple[list[Page], list[Problem]]:
     """The prediction for every page of truth, in its order, and what does not fit, named.
 
-    A page nobody predicted is an empty prediction. Left out of the score: predictions for unknown images, a second
-    page of one image, pages of another size, boxes of a label the truth does not have. Raises InputError (see
-    `evaluate`).
+    A page nobody predicted is an empty prediction; one predicted at another resolution is scaled. Left out of the
+    score: predictions for unknown images, a second page of one image, pages of other proportions, boxes of a label the
+    truth does not have. Raises InputError (see `evaluate`).
     """
     if not truth:
         raise InputError("there is no page to evaluate on")
-    sizes = {page.image: (page.width, page.height) for page in truth}
-    if len(sizes) < len(truth):
+    if len({page.image for page in truth}) < len(truth):
         twice = [name for name, count in Counter(page.image for page in truth).items() if count > 1]
         raise InputError(f"{len(twice)} images occur more than once in the truth, first {twice[0]}: merge their boxes")
     if foreign := {region.label for page in truth for region in page.regions} - set(labels):
         raise InputError(f"the truth has labels that were not asked for: {', '.join(sorted(foreign))}")
-    known = set(labels)
+    pages = {page.image: page for page in truth}
     by_image: dict[str, Page] = {}
     problems: list[Problem] = []
     for page in predictions:
-        problem = _misfit(page, sizes, by_image)
-        if problem:
-            problems.append(problem)
-            continue
-        problems += _odd_regions(page, known)
-        by_image[page.image] = replace(page, regions=tuple(r for r in page.regions if r.label in known))
+        fitted, problem = _fitted(page, pages.get(page.image), page.image in by_image)
+        problems += [problem] if problem else []
+        if fitted is not None:
+            problems += _odd_regions(fitted, set(labels))
+            regions = tuple(region for region in fitted.regions if region.label in labels)
+            by_image[page.image] = replace(fitted, regions=regions)
     mentioned = {page.image for page in predictions}
     problems += [
         Problem("missing_page", page.image, "the predictions do not mention this image; it counts as an empty page")
@@ -195,20 +195,22 @@ def _thresholds(labels: Sequence[str], wanted: float | Mapping[str, float]) -> d
     return limits
 
 
-def _misfit(page: Page, sizes: Mapping[str, tuple[int, int]], seen: Mapping[str, Page]) -> Problem | None:
-    """Why a page of predictions cannot be scored at all."""
-    if page.image not in sizes:
-        return Problem("unknown_image", page.image, "the truth has no image of this name; its predictions are left out")
-    if page.image in seen:
-        return Problem("duplicate_page", page.image, "predicted twice; only the first page of predictions is scored")
-    width, height = sizes[page.image]
-    if max(abs(page.width - width), abs(page.height - height)) > _SIZE_SLACK:
-        return Problem(
-            "other_size",
-            page.image,
-            f"predicted on {page.width} x {page.height} pixels but the truth is {width} x {height}; scale the boxes",
-        )
-    return None
+def _fitted(page: Page, truth: Page | None, seen: bool) -> tuple[Page | None, Problem | None]:
+    """A page of predictions in the pixels of its truth, None when it cannot be scored, and what is odd about it."""
+    name = page.image
+    if truth is None:
+        return None, Problem("unknown_image", name, "the truth has no image of this name; its predictions are left out")
+    if seen:
+        return None, Problem("duplicate_page", name, "predicted twice; only the first page of predictions is scored")
+    x, y = truth.width / page.width, truth.height / page.height
+    if max(abs(page.width - truth.width), abs(page.height - truth.height)) <= _SIZE_SLACK:
+        return page, None
+    sizes = f"predicted on {page.width} x {page.height} pixels, the truth is {truth.width} x {truth.height}"
+    if abs(x / y - 1) > _ASPECT_SLACK:
+        return None, Problem("other_size", name, f"{sizes}: not the same page; its predictions are left out")
+    regions = tuple(replace(r, box=Box(r.box.x1 * x, r.box.y1 * y, r.box.x2 * x, r.box.y2 * y)) for r in page.regions)
+    scaled = replace(page, width=truth.width, height=truth.height, regions=regions)
+    return scaled, Problem("scaled", name, f"{sizes}; the boxes were scaled")
 
 
 def _odd_regions(page: Page, known: set[str]) -> Iterator[Problem]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,19 @@ Names = Mapping[Any, str]
 
 
 def read_predictions(
-    path: Path, truth: Sequence[Page], *, images: Names | None = None, categories: Names | None = None
+    path: Path, truth: Sequence[Page], categories: Names | None = None
 ) -> tuple[list[Page], list[Problem]]:
     """Pages of predictions and the problems met: entries with NaN, without a bbox, for unknown images or categories.
 
     Three kinds of file: COCO results (a list of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}),
     JSON lines or a list of pages as `florentune predict --json` writes them, and what `evaluate --json` wrote (its
-    "predictions"). `images` and `categories` give names to the ids of COCO results (see `coco_names`); an image name or
-    a label is taken in place of an id too. Raises AnnotationError when the file is none of these.
+    "predictions"). In COCO results an image_id is one of the truth's (extra["image_id"]) or an image's name, a
+    category_id is a key of `categories` (see `category_names`) or a label. Raises AnnotationError when the file is
+    none of these.
     """
     entries = _entries(path)
-    if not entries:
-        return [_page_of(page, []) for page in truth], []
     if all(isinstance(entry, dict) and "image_id" in entry for entry in entries):
-        return _from_results(path, entries, truth, images or {}, categories or {})
+        return _from_results(path, entries, truth, categories or {})
     if all(isinstance(entry, dict) and "regions" in entry and "image" in entry for entry in entries):
         return _from_pages(entries)
     raise AnnotationError(
@@ -38,21 +38,14 @@ def read_predictions(
     )
 
 
-def coco_names(path: Path) -> tuple[dict[Any, str], dict[Any, str]]:
-    """The file names by image id and the labels by category id of a COCO file; empty for anything else."""
+def category_names(path: Path) -> dict[Any, str]:
+    """The labels by category id of a COCO file; empty for anything else."""
     if path.suffix.lower() != ".json" or not path.is_file():
-        return {}, {}
+        return {}
     coco = read_json(path, AnnotationError)
-    if not isinstance(coco, dict):
-        return {}, {}
-    return _by_id(coco.get("images"), "file_name"), _by_id(coco.get("categories"), "name")
-
-
-def _by_id(entries: Any, field: str) -> dict[Any, str]:
-    entries = entries if isinstance(entries, list) else []
-    return {
-        entry["id"]: str(entry[field]) for entry in entries if isinstance(entry, dict) and {"id", field} <= set(entry)
-    }
+    entries = coco.get("categories") if isinstance(coco, dict) else None
+    entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return {entry["id"]: str(entry["name"]) for entry in entries if {"id", "name"} <= set(entry)}
 
 
 def _entries(path: Path) -> list[Any]:
@@ -94,11 +87,11 @@ def _lines(path: Path) -> Iterator[Any]:
 
 
 def _from_results(
-    path: Path, entries: list[Any], truth: Sequence[Page], images: Names, categories: Names
+    path: Path, entries: list[Any], truth: Sequence[Page], categories: Names
 ) -> tuple[list[Page], list[Problem]]:
     by_name: dict[str, list[Region]] = {page.image: [] for page in truth}
-    labels = {label: label for label in categories.values()}
-    labels.update({region.label: region.label for page in truth for region in page.regions})
+    images = {page.extra["image_id"]: page.image for page in truth if "image_id" in page.extra}
+    labels = {*categories.values(), *(region.label for page in truth for region in page.regions)}
     problems = []
     for position, entry in enumerate(entries):
         image = _named(entry["image_id"], images, by_name)
@@ -117,7 +110,7 @@ def _from_results(
                 problems.append(Problem("bad_box", image, f"{where}: {region}"))
             else:
                 by_name[image].append(region)
-    return [_page_of(page, by_name[page.image]) for page in truth], problems
+    return [replace(page, regions=tuple(by_name[page.image]), extra={}) for page in truth], problems
 
 
 def _from_pages(entries: list[Any]) -> tuple[list[Page], list[Problem]]:
@@ -140,7 +133,7 @@ def _from_pages(entries: list[Any]) -> tuple[list[Page], list[Problem]]:
     return pages, problems
 
 
-def _named(key: Any, names: Names, known: Mapping[str, Any]) -> str | None:
+def _named(key: Any, names: Names, known: Container[str]) -> str | None:
     """The name of an id: through the table of ids, or the name itself where it was given in place of an id."""
     try:
         name = names.get(key, key)
@@ -161,7 +154,3 @@ def _region(label: Any, bbox: Any, score: Any, *, corners: bool) -> Region | str
         return f"bbox {bbox!r} or score {score!r} is not numbers"
     except InputError as error:
         return str(error)
-
-
-def _page_of(page: Page, regions: Sequence[Region]) -> Page:
-    return Page(page.image, page.width, page.height, tuple(regions))

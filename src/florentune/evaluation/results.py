@@ -12,11 +12,16 @@ SUCCESS_IOUS = (0.5, 0.7, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the predictions that could not be scored: a stable `kind`, the image, and what to do about it."""
+    """Something odd in the predictions: a stable `kind`, the image, and what was done about it."""
 
     kind: str
     image: str
     message: str
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it may well be meant: labels the truth does not have, pages at another resolution."""
+        return self.kind in ("unknown_label", "scaled")
 
 
 @dataclass(frozen=True, slots=True)
