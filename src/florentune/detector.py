@@ -146,7 +146,7 @@ class Detector:
 
     def _open(self, name: str, source: Image.Image | Path | str) -> _Input:
         try:
-            image = to_rgb(source) if isinstance(source, Image.Image) else open_image(source)
+            image = _rgb(source) if isinstance(source, Image.Image) else open_image(source)
             return _Input(name, image.width, image.height, self._preprocessor.pixels(image))
         except FlorentuneError as error:
             return _Input(name, error=error)
@@ -321,6 +321,10 @@ def _named(image: ImageLike, index: int) -> tuple[str, Image.Image | Path | str]
     if isinstance(image, Image.Image):
         return str(getattr(image, "filename", "") or f"image-{index}"), image
     return str(image), image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else to_rgb(image)
 
 
 def _failed(item: _Input, failure: GenerationError) -> Prediction:

@@ -21,7 +21,7 @@ class Preprocessor:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.height, self.width = checkpoint.image_size
         self._tokenizer = checkpoint.tokenizer()
-        levels = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
+        levels = np.arange(256, dtype=np.float32) / np.float32(255)
         mean = np.asarray(checkpoint.image_mean, dtype=np.float32)
         std = np.asarray(checkpoint.image_std, dtype=np.float32)
         # Every step acts on one 8-bit value at a time, so a table of 256 results a channel is exact and quick.
