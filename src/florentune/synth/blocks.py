@@ -27,13 +27,49 @@ EQUATIONS = (
     r"PP(abs(1/n sum_(i=1)^n X_i - mu) >= t) <= 2 exp(- (2 n t^2) / (b - a)^2)",
 )
 
+SHORT = (
+    ("cal(L)_1", "=", "EE_(x ~ p) [log D(x)]"),
+    ("f(x)", "<=", "sum_(k=1)^K alpha_k phi.alt_k (x) + C norm(x)^2"),
+    ("", "=", "integral_Omega u nabla v dif x - integral_(partial Omega) g v dif s"),
+    ("", "<=", "(1 - eta mu)^t norm(x_0 - x^*)^2 + sigma^2 / (mu n)"),
+    ("bold(q)_i", "=", "bold(W)_q bold(x)_i, quad bold(k)_i = bold(W)_k bold(x)_i"),
+    ("P(A | B)", "=", "(P(B | A) P(A)) / P(B)"),
+    ("dot(x)", "=", "A x + B u"),
+    ("", "=", "1/2 log det Sigma + 1/2 (x - mu)^top Sigma^(-1) (x - mu)"),
+    ("E_0", "approx", "-13.6 thin upright(e V)"),
+    ("", ">=", "max_(a in cal(A)) Q^pi (s, a) - epsilon"),
+    ("nabla dot bold(B)", "=", "0"),
+    ("beta_t", "=", "beta_(t-1) + gamma (r_t - hat(r)_t)"),
+)
 
-def equation(prose: Prose, *, numbered: bool, number: int) -> str:
-    """A display equation, with its number in the margin of the column when numbered."""
-    text = prose.rng.choice(EQUATIONS)
-    if not numbered:
-        return f"math.equation(block: true, $ {text} $.body)"
-    return f"math.equation(block: true, numbering: n => [({number})], $ {text} $.body)"
+
+def equation(prose: Prose, *, number: int) -> tuple[str, float]:
+    """Code of a display equation of one to six lines, numbered or not, and its rough height in points."""
+    rng = prose.rng
+    lines = rng.choice((1, 1, 1, 1, 2, 3, 6))
+    text = rng.choice(EQUATIONS)
+    if lines > 1:
+        rows = [rng.choice(SHORT) for _ in range(lines)]
+        text = " \\ ".join(f"{left} &{sign} {right}" for left, sign, right in rows)
+    how = f"numbering: n => [({number})], " if rng.random() < 0.6 else ""
+    return f"math.equation(block: true, {how}$ {text} $.body)", 22.0 + 18 * lines
+
+
+def authors(prose: Prose) -> str:
+    """Markup of names and affiliations: a line of names, or a grid of names with address."""
+    rng = prose.rng
+    if rng.random() < 0.55:
+        names = [f"{prose.person()}#super[{rng.randint(1, 3)}]" for _ in range(rng.choice((1, 2, 3, 4, 6, 9, 16)))]
+        bold = "*" if rng.random() < 0.4 else ""
+        places = " \\ ".join(f"#super[{k + 1}]{prose.place()}" for k in range(rng.randint(1, 3)))
+        return f"{bold}{', '.join(names)}{bold} \\ {places}"
+    columns = rng.choice((1, 2, 3, 4))
+    mail = '#text(font: "DejaVu Sans Mono", size: 0.75em)'
+    cells = [
+        f"align(center)[*{prose.person()}* \\ {prose.place()} \\ {mail}[{invented(rng)}\\@{invented(rng)}.edu]]"
+        for _ in range(columns * rng.choice((1, 1, 2)))
+    ]
+    return f"#grid(columns: (1fr,) * {columns}, row-gutter: 8pt, column-gutter: 6pt, {', '.join(cells)})"
 
 
 def item_list(prose: Prose) -> str:

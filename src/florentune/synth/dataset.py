@@ -16,7 +16,8 @@ from ..errors import InputError
 from ..files import write_json, written_whole
 from ..regions import Box
 from .boxes import MARGIN, REACH, Ink, grown, ink_of, spans, tight
-from .paper import Mark, Paper, Writer
+from .draft import Mark, Paper
+from .paper import Writer
 from .typeset import page_count, page_images, typeset
 
 LABELS = ("table", "figure")

@@ -49,7 +49,7 @@ def data_url(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def photographs(prose: Prose) -> Svg:
+def photographs(prose: Prose, width: float) -> Svg:
     """One picture or a grid of pictures, with row and column names now and then."""
     rng = prose.rng
     columns, rows = rng.choice(((1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (4, 3), (6, 4), (3, 3), (8, 3)))
@@ -80,7 +80,7 @@ def _box(svg: Svg, prose: Prose, x: float, y: float, w: float, h: float, fill: s
         svg.text(x + w / 2, middle, row[: max(int(w / size * 1.7), 3)], size, "middle")
 
 
-def pipeline(prose: Prose) -> Svg:
+def pipeline(prose: Prose, width: float) -> Svg:
     """Rows of boxes joined by arrows, sometimes inside dashed stages with small pictures."""
     rng = prose.rng
     columns, rows = rng.randint(3, 7), rng.randint(1, 4)
@@ -107,7 +107,7 @@ def pipeline(prose: Prose) -> Svg:
     return svg
 
 
-def network(prose: Prose) -> Svg:
+def network(prose: Prose, width: float) -> Svg:
     """Layers of neurons, all connected."""
     rng = prose.rng
     layers = [rng.randint(2, 7) for _ in range(rng.randint(3, 6))]
@@ -124,7 +124,7 @@ def network(prose: Prose) -> Svg:
     return svg
 
 
-def architecture(prose: Prose) -> Svg:
+def architecture(prose: Prose, width: float) -> Svg:
     """A stack of layers with a residual arrow, or convolution slabs in perspective."""
     rng = prose.rng
     if rng.random() < 0.5:
@@ -154,7 +154,7 @@ def architecture(prose: Prose) -> Svg:
     return svg
 
 
-def tree(prose: Prose) -> Svg:
+def tree(prose: Prose, width: float) -> Svg:
     """A tree with boxed or bare labels."""
     rng = prose.rng
     branching, depth = rng.choice(((2, 3), (3, 2), (2, 2), (4, 2), (2, 4)))
@@ -176,7 +176,7 @@ def tree(prose: Prose) -> Svg:
     return svg
 
 
-def graph(prose: Prose) -> Svg:
+def graph(prose: Prose, width: float) -> Svg:
     """Nodes on a disc with edges, some directed."""
     rng = prose.rng
     svg, colours, count = Svg(220, 170), rng.choice(PALETTES), rng.randint(5, 26)
@@ -191,11 +191,24 @@ def graph(prose: Prose) -> Svg:
     return svg
 
 
-DRAWINGS: tuple[Callable[[Prose], Svg], ...] = (
+DRAWINGS: tuple[Callable[[Prose, float], Svg], ...] = (
     pipeline, pipeline, pipeline, photographs, photographs, network, architecture, architecture, tree, graph,
 )  # fmt: skip
 
 
-def random_drawing(prose: Prose) -> Svg:
-    """Any drawing."""
-    return prose.rng.choice(DRAWINGS)(prose)
+def random_drawing(prose: Prose, width: float) -> Svg:
+    """Any drawing, for a printed width in points."""
+    return prose.rng.choice(DRAWINGS)(prose, width)
+
+
+def logo(prose: Prose) -> Svg:
+    """A conference's or company's mark: shapes and a word."""
+    rng, colours = prose.rng, prose.rng.choice(PALETTES)
+    svg = Svg(110, 34)
+    for k in range(rng.randint(1, 3)):
+        if rng.random() < 0.5:
+            svg.circle(17 + 5 * k, 17, 13 - 4 * k, colours[k])
+        else:
+            svg.rect(5 + 4 * k, 5 + 3 * k, 22 - 5 * k, 22 - 5 * k, colours[k], rx=rng.choice((0, 5)))
+    svg.text(38, 23, rng.choice(prose.terms)[:9], 15, font_weight="bold", fill=colours[3])
+    return svg

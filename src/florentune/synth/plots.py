@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from .svg import PALETTES, Point, Svg
@@ -193,6 +193,18 @@ def scatter(axes: Axes, prose: Prose, look: Look) -> None:
         axes.svg.line(axes.at(0.03, rng.uniform(0.1, 0.4)), axes.at(0.97, rng.uniform(0.6, 0.95)), "#d00", 1.2)
 
 
+def lying_bars(axes: Axes, prose: Prose, look: Look) -> None:
+    """Horizontal bars, with values at their ends now and then."""
+    rng, count = prose.rng, prose.rng.randint(3, 18)
+    values, one = rng.random() < 0.5, rng.random() < 0.6
+    lengths = sorted(rng.uniform(0.05, 0.85) for _ in range(count))
+    for k, v in enumerate(lengths):
+        x, y = axes.at(0, (k + 0.85) / count)
+        axes.svg.rect(x, y, v * axes.w, axes.h / count * 0.7, _colour(look, 0 if one else k))
+        if values:
+            axes.svg.text(x + v * axes.w + 2, y + axes.h / count * 0.55, f"{v * 100:.1f}", look.size * 0.7)
+
+
 def histogram(axes: Axes, prose: Prose, look: Look) -> None:
     """One or two overlapping histograms."""
     rng, count = prose.rng, prose.rng.choice((10, 20, 40))
@@ -237,7 +249,7 @@ def area(axes: Axes, prose: Prose, look: Look) -> None:
 
 
 PANELS: tuple[Callable[[Axes, Prose, Look], None], ...] = (
-    lines, lines, lines, bars, bars, scatter, scatter, histogram, boxes, area,
+    lines, lines, lines, lines, bars, bars, bars, lying_bars, scatter, scatter, histogram, boxes, area,
 )  # fmt: skip
 
 
@@ -334,27 +346,41 @@ def radar(prose: Prose) -> Svg:
     return svg
 
 
-def plot_grid(prose: Prose, columns: int = 0, rows: int = 0) -> Svg:
-    """`columns` x `rows` panels with one look; 0 lets chance decide (mostly one panel)."""
+def plot_grid(prose: Prose, width: float) -> Svg:
+    """Panels with one look, as many beside each other as suit a printed width in points; a key below now and then."""
     rng, look = prose.rng, random_look(prose.rng)
-    columns = columns or rng.choice((1, 1, 1, 2, 2, 3, 4))
-    rows = rows or rng.choice((1, 1, 1, 1, 2, 3))
-    w, h = rng.uniform(150, 280), rng.uniform(110, 190)
-    svg = Svg(columns * w, rows * h, rng.choice(("DejaVu Sans", "DejaVu Sans", "STIXGeneral", "Libertinus Serif")))
-    panel = rng.choice(PANELS)
-    mixed = rng.random() < 0.3
+    w = rng.uniform(105, 260)
+    columns = min(max(round(width / w), 1), 6)
+    if rng.random() < 0.25:
+        columns = 1
+    rows = rng.choice((1, 1, 1, 1, 2, 2, 3, 5)) if columns > 1 else rng.choice((1, 1, 1, 1, 1, 2, 3))
+    w = min(width / columns, 330)
+    h = w * rng.choice((rng.uniform(0.45, 0.85), rng.uniform(0.45, 0.85), 1.0))
+    look = replace(look, size=min(max(look.size, 4.0), w / 15))
+    below = rng.random() < 0.2
+    svg = Svg(
+        columns * w,
+        rows * h + 16 * below,
+        rng.choice(("DejaVu Sans", "DejaVu Sans", "STIXGeneral", "Libertinus Serif")),
+    )
+    panel, mixed = rng.choice(PANELS), rng.random() < 0.3
     for r in range(rows):
         for c in range(columns):
             axes = open_axes(svg, prose, look, (c * w, r * h, w - 4, h - 4))
             (rng.choice(PANELS) if mixed else panel)(axes, prose, look)
+    if below:
+        step = svg.width / 5
+        for k in range(rng.randint(2, 4)):
+            svg.rect(step * k + 20, svg.height - 11, 12, 6, _colour(look, k))
+            svg.text(step * k + 36, svg.height - 5, rng.choice(prose.terms)[:9], 7)
     return svg
 
 
-def random_plot(prose: Prose) -> Svg:
-    """Any plot."""
+def random_plot(prose: Prose, width: float) -> Svg:
+    """Any plot, for a printed width in points."""
     kind = prose.rng.random()
-    if kind < 0.14:
+    if kind < 0.12:
         return heat_map(prose)
-    if kind < 0.18:
+    if kind < 0.15:
         return pie(prose)
-    return radar(prose) if kind < 0.22 else plot_grid(prose)
+    return radar(prose) if kind < 0.18 else plot_grid(prose, width)

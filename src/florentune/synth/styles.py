@@ -37,6 +37,7 @@ class Style:
     caption_italic: bool = False
     caption_points: float = 9.0
     caption_centred: bool = False
+    caption_left: bool = False  # short captions stand at the left too
     table_caption_above: bool = True
     header: str = ""  # "" | "text" | "ruled" | "split"
     footer: str = "number"  # "" | "number" | "text"
@@ -104,4 +105,6 @@ def random_style(rng: Random) -> Style:
         style = replace(style, caption_bold=not style.caption_bold)
     if rng.random() < 0.25:
         style = replace(style, table_caption_above=not style.table_caption_above)
+    if rng.random() < 0.2:
+        style = replace(style, caption_left=True)
     return replace(style, heading=rng.choice(("bold", style.heading, style.heading)))

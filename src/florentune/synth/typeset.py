@@ -14,7 +14,7 @@ import pypdfium2 as pdfium
 from PIL import Image
 
 from ..errors import FlorentuneError, MissingExtraError
-from .paper import Paper
+from .draft import Paper
 
 
 @cache

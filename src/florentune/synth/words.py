@@ -171,12 +171,19 @@ class Prose:
             text += f" ({self.plain(rng.randint(2, 6))})"
         return text + rng.choice((".", ".", ".", f" {self.citation()}."))
 
+    def plain_sentence(self) -> str:
+        """A sentence without any markup: its text is what a reader of the page sees."""
+        rng, text = self.rng, self.rng.choice(TEMPLATES)
+        words = {"C": lambda: "", "M": lambda: rng.choice(NOUNS), "R": lambda: f"Section {rng.randint(1, 9)}"}
+        text = re.sub(r"\b[NAVDCRM]\b|#", lambda slot: words.get(slot[0], lambda: self._slot(slot[0]))(), text)
+        return re.sub(r"\s+", " ", text[0].upper() + text[1:]).strip() + "."
+
     def paragraph(self, sentences: int = 0) -> str:
         """Several sentences; now and then a bold or italic run-in head."""
         rng = self.rng
         text = " ".join(self.sentence() for _ in range(sentences or rng.choice((2, 3, 4, 4, 5, 6, 8))))
         if rng.random() < 0.04:
-            text += f"#footnote[#fn[{self.plain(rng.randint(4, 22))}.]]"
+            text += f"#footnote[{self.plain(rng.randint(4, 22)).capitalize()}.]"
         return text
 
     def plain(self, words: int) -> str:

@@ -1,0 +1,182 @@
+"""Tables and figures with their captions, and the ways a page holds them."""
+
+from __future__ import annotations
+
+from . import drawings, plots, tables
+from .draft import Draft
+
+ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")
+
+
+class Floats:
+    """Makes the floats of one paper, in that paper's habits."""
+
+    def __init__(self, draft: Draft) -> None:
+        rng = draft.rng
+        self.draft = draft
+        self.subfigures = rng.choice((0.08, 0.2, 0.4))
+        self.plot_share = rng.choice((0.25, 0.55, 0.55, 0.8))
+        self.table_share = rng.choice((0.2, 0.45, 0.45, 0.7))
+        self.boxes_share = rng.choice((0.0, 0.02, 0.05, 0.25))
+        self.wide_share = rng.choice((0.15, 0.3, 0.5)) if draft.style.columns > 1 else 0.0
+        self.inline_share = rng.choice((0.1, 0.35, 0.7))
+        self.table_size = rng.choice((0.75, 0.82, 0.9, 0.95, 1.0))
+        self.gap = rng.uniform(5.5, 11)
+
+    def any(self) -> tuple[str, float]:
+        """Markup of one float in the flow, and the height it takes of a column."""
+        d, rng = self.draft, self.draft.rng
+        chance = rng.random()
+        if chance < 0.05:
+            return self._whole_page(wide=d.style.columns > 1 and rng.random() < 0.6)
+        if chance < 0.11 and d.style.columns == 1 and d.style.name != "slides":
+            return self._wrapped()
+        wide = rng.random() < self.wide_share
+        width = d.width if wide else d.column
+        if chance < 0.19 and width > 300:
+            content = self._row(width)
+        elif chance < 0.25:
+            content = self._stack(width)
+        else:
+            content = self.captioned(self.kind(), width, d.height * 0.5)
+        return self._placed(content, wide), 210.0 * (d.style.columns if wide else 1)
+
+    def kind(self) -> str:
+        """Table or figure, by the paper's share."""
+        return "table" if self.draft.rng.random() < self.table_share else "figure"
+
+    def _placed(self, content: str, wide: bool) -> str:
+        rng = self.draft.rng
+        if wide or rng.random() > self.inline_share:
+            side = "top" if rng.random() < 0.78 else "bottom"
+            scope = "parent" if wide else "column"
+            clearance = f"{rng.uniform(10, 20):.0f}pt"
+            return f'#place({side}, float: true, scope: "{scope}", clearance: {clearance}, {content})'
+        gap = f"{rng.uniform(9, 18):.0f}pt"
+        return f"#block(above: {gap}, below: {gap}, width: 100%, {content})"
+
+    def _row(self, width: float) -> str:
+        """Two or three floats side by side, each with its own caption."""
+        rng, count = self.draft.rng, 3 if width > 420 and self.draft.rng.random() < 0.2 else 2
+        gutter = rng.uniform(12, 24)
+        share = rng.uniform(0.35, 0.65) if count == 2 else 1 / 3
+        shares = [share, 1 - share] if count == 2 else [share] * 3
+        room = width - gutter * (count - 1)
+        cells = [self.captioned(self.kind(), room * part, self.draft.height * 0.35) for part in shares]
+        widths = ", ".join(f"{part * 100:.0f}fr" for part in shares)
+        align = rng.choice(("top", "bottom", "bottom"))
+        return f"grid(columns: ({widths}), column-gutter: {gutter:.0f}pt, align: {align}, {', '.join(cells)})"
+
+    def _stack(self, width: float) -> str:
+        """Two or three floats on top of each other."""
+        rng, count = self.draft.rng, self.draft.rng.choice((2, 2, 3))
+        cells = [self.captioned(self.kind(), width, self.draft.height * 0.8 / count - 40) for _ in range(count)]
+        return f"stack(spacing: {rng.uniform(14, 24):.0f}pt, {', '.join(cells)})"
+
+    def _whole_page(self, *, wide: bool) -> tuple[str, float]:
+        """A page (or a column) of floats alone, spread over it, in its middle or at its top."""
+        d, rng = self.draft, self.draft.rng
+        width, count = (d.width if wide else d.column), rng.choice((1, 1, 1, 2, 2, 3, 4))
+        cells = [
+            self.captioned(self.kind(), width, d.height * 0.88 / count - 60, long=count == 1) for _ in range(count)
+        ]
+        space = "v(1fr)" if rng.random() < 0.7 else "v(24pt)"
+        body = f"{space}; {f'; {space}; '.join(cells)}; v(1fr)"
+        scope = "parent" if wide or d.style.columns == 1 else "column"
+        markup = f'#place(top, float: true, scope: "{scope}", block(width: 100%, height: {d.height * 0.985:.0f}pt, {{ {body} }}))'
+        return markup, d.height * (d.style.columns if wide else 1)
+
+    def _wrapped(self) -> tuple[str, float]:
+        """A float at the side of running text."""
+        d, rng = self.draft, self.draft.rng
+        width = d.column * rng.uniform(0.32, 0.5)
+        content = self.captioned(self.kind(), width, 170)
+        lines = " ".join(d.prose.sentence() for _ in range(rng.randint(4, 9)))
+        text, _ = d.mark("text", f"par(justify: true)[{lines}]")
+        cells, widths = [text, f"align(center, {content})"], ["1fr", f"{width:.0f}pt"]
+        if rng.random() < 0.2:
+            cells, widths = cells[::-1], widths[::-1]
+        return f"#grid(columns: ({', '.join(widths)}), column-gutter: 12pt, {', '.join(cells)})", 190.0
+
+    def captioned(self, kind: str, width: float, height: float, *, long: bool = False) -> str:
+        """Code of a table or figure with its caption, at most `width` x `height` without the caption."""
+        d, rng, style = self.draft, self.draft.rng, self.draft.style
+        height = max(height, 70.0)
+        if rng.random() < self.boxes_share:
+            body = f"fit-text({width:.0f}pt, {height:.0f}pt, {tables.prompt_box(d.prose)})"
+        else:
+            body = self._table(width, height, long) if kind == "table" else self._figure(width, height)
+        caption, key = self._caption(kind, width)
+        thing, _ = d.mark(kind, body, caption=key)
+        above = rng.random() < (0.95 if style.table_caption_above else 0.03) and kind == "table"
+        first, second = (caption, thing) if above else (thing, caption)
+        setup = "set par(first-line-indent: 0pt); set align(center); set block(spacing: 0pt)"
+        return f"block(width: 100%, breakable: false, {{ {setup}; {first}; v({self.gap:.1f}pt); {second} }})"
+
+    def _caption(self, kind: str, width: float) -> tuple[str, str]:
+        d, rng, s = self.draft, self.draft.rng, self.draft.style
+        number = str(d.next(kind))
+        word, separator = s.caption.split("1", 1)[0].strip(), s.caption.split("1", 1)[1].rstrip(" ")
+        if kind == "table":
+            word = {"FIG.": "TABLE", "FIGURE": "TABLE", "Fig.": "Table", "Figure": "Table", "Рис.": "Табл."}[word]
+            if s.name in ("ieee", "revtex"):
+                number = ROMAN[(int(number) - 1) % len(ROMAN)]
+        words = d.prose.plain(rng.choice((3, 5, 8, 8, 12, 20, 35))).capitalize()
+        sentences = [d.prose.plain_sentence() for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 4)))]
+        plain = f"{words}."
+        label = f"{word} {number}{separator}"
+        look = f"*{label}*" if s.caption_bold else label
+        text = f"_{plain}_" if s.caption_italic else (f"*{plain}*" if rng.random() < 0.08 else plain)
+        text = " ".join([text, *sentences])
+        if s.name == "ieee" and kind == "table":
+            look, text = f"{label.upper()} \\ ", f"#smallcaps[{text}]"
+        centred = (
+            s.caption_centred
+            or len(label + text) * s.caption_points * 0.46 < width
+            or s.name == "ieee"
+            and kind == "table"
+        )
+        setup = f"set par(justify: {'false' if centred else 'true'}, first-line-indent: 0pt, leading: 0.52em)"
+        align = "center" if centred and not (s.caption_left and not s.caption_centred) else "left"
+        body = f"block(width: 100%, {{ {setup}; set text(size: {s.caption_points}pt); align({align})[{look} {text}] }})"
+        return d.mark("caption", body, number=number, text=f"{label} {plain} {' '.join(sentences)}".strip())
+
+    def _table(self, width: float, height: float, long: bool) -> str:
+        d, rng = self.draft, self.draft.rng
+        rows = rng.randint(24, 50) if long and rng.random() < 0.6 else 0
+        size = self.table_size * rng.choice((1, 1, 1, 0.9))
+        code, text_heavy = tables.table(d.prose, width=width, rows=rows)
+        how = "fit-text" if text_heavy else "fit"
+        setup = f"set text(size: {size * d.style.points:.1f}pt); set par(justify: false, leading: 0.45em, first-line-indent: 0pt)"
+        if not text_heavy and not rows and rng.random() < 0.06:
+            other, heavy = tables.table(d.prose, width=width / 2, rows=0)
+            if not heavy:
+                code = f"grid(columns: 2, column-gutter: 14pt, align: {rng.choice(('top', 'bottom'))}, {code}, {other})"
+        return f"{how}({width:.0f}pt, {height:.0f}pt, {{ {setup}; {code} }})"
+
+    def _image(self, width: float, height: float) -> str:
+        d, rng = self.draft, self.draft.rng
+        draw = plots.random_plot if rng.random() < self.plot_share else drawings.random_drawing
+        svg = draw(d.prose, width)
+        name = f"f{len(d.paper.files)}.svg"
+        d.paper.files[name] = str(svg)
+        scale = min(rng.uniform(0.7, 1.15) if rng.random() < 0.85 else 9.0, width / svg.width, height / svg.height)
+        return f'image("{name}", width: {svg.width * scale:.1f}pt)'
+
+    def _figure(self, width: float, height: float) -> str:
+        rng = self.draft.rng
+        if rng.random() >= self.subfigures:
+            return self._image(width * rng.choice((1.0, 1.0, 1.0, 0.9, 0.8, 0.65)), height)
+        columns = rng.choice((2, 2, 3, 4)) if width > 300 else rng.choice((1, 2, 2))
+        rows = rng.choice((1, 1, 1, 2, 3)) if columns > 1 else 2
+        room, size = (width - 8 * (columns - 1)) / columns, self.draft.style.caption_points * rng.uniform(0.85, 1.0)
+        cells = []
+        for k in range(columns * rows):
+            under = f"({'abcdefghijkl'[k]}) {self.draft.prose.plain(rng.randint(1, 6)).capitalize()}"
+            image = self._image(room * 0.97, height / rows - 14)
+            cells.append(f"{{ {image}; v(4pt); text(size: {size:.1f}pt)[{under}] }}")
+        setup = "set par(leading: 0.4em); set block(spacing: 0pt)"
+        return (
+            f"{{ {setup}; grid(columns: {columns}, column-gutter: 8pt, row-gutter: {rng.uniform(6, 12):.0f}pt, "
+            f"align: center + {rng.choice(('bottom', 'top'))}, {', '.join(cells)}) }}"
+        )
