@@ -117,7 +117,7 @@ def _stands_alone(lines: Sequence[Line], index: int, sign: str, text: str) -> bo
     """Whether a label without a colon starts a caption rather than a line in the middle of a sentence."""
     if sign == "." and text and not (text[0].isupper() or text[0] in "([“\"'‘" or text[0].isdigit()):
         return False
-    if not sign and text and (_SENTENCE.match(text) or not (text[0].isupper() or text[0] in "(“\"")):
+    if not sign and text and (_SENTENCE.match(text) or not (text[0].isupper() or text[0] in '(“"')):
         return False
     return not _inside_paragraph(lines, index)
 
@@ -136,27 +136,29 @@ def _inside_paragraph(lines: Sequence[Line], index: int) -> bool:
 def _block(lines: Sequence[Line], index: int, starts: Iterable[int], boxes: Sequence[Box]) -> list[Line]:
     """The lines of the caption that starts at `index`."""
     first = lines[index]
-    block, pitch = [first], 0.0
+    block, row, pitch = [first], [first], 0.0
     held = [box for box in boxes if not _holds(box, first.box)]
     for position in range(index + 1, min(index + 1 + _MAX_LINES, len(lines))):
         line = lines[position]
-        step = line.baseline - block[-1].baseline
+        step = line.baseline - row[0].baseline
         if position in starts or line.angle != first.angle or any(_holds(box, line.box) for box in held):
             break
-        if abs(step) < 0.6 * first.size and _beside(block[-1], line):
+        if abs(step) < 0.6 * first.size and _beside(row[-1], line):
             block.append(line)
+            row.append(line)
             continue
-        limit = pitch * 1.2 + 0.5 if pitch else 1.5 * first.size
-        if not 0 < step <= limit or not _same_column(block, line):
+        limit = pitch * (1.2 if len(line.words) > 2 else 1.05) + 0.3 if pitch else 1.5 * first.size
+        if not 0 < step <= limit or not _same_column(block, line) or _would_have_fitted(block, row, line):
             break
         pitch = max(pitch, step) if step > 0.8 * first.size else pitch
         block.append(line)
+        row = [line]
     return block
 
 
 def _beside(last: Line, line: Line) -> bool:
     """Whether a piece of text goes on the same line, after a wide blank or as a sub- or superscript."""
-    return -last.size < line.box.x1 - last.box.x2 < 3 * last.size
+    return -3 * last.size < line.box.x1 - last.box.x2 < 3 * last.size
 
 
 def _same_column(block: Sequence[Line], line: Line) -> bool:
@@ -165,6 +167,13 @@ def _same_column(block: Sequence[Line], line: Line) -> bool:
     overlap = min(whole.x2, line.box.x2) - max(whole.x1, line.box.x1)
     small = len(line.words) < 3
     return overlap > 0 and (small or abs(line.size - first.size) < 0.12 * first.size)
+
+
+def _would_have_fitted(block: Sequence[Line], row: Sequence[Line], line: Line) -> bool:
+    """Whether the first word of a line had room at the end of the row before: then the line is no continuation."""
+    right, end, word = max(member.box.x2 for member in block), max(piece.box.x2 for piece in row), line.words[0]
+    width = word.box.width if line.angle in (0, 180) else word.box.height
+    return end + width + 1.5 * line.size < right
 
 
 def _holds(box: Box, inner: Box) -> bool:

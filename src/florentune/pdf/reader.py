@@ -120,6 +120,7 @@ class PdfReader:
         self.memory, self.deadline, self.max_pixels = memory, deadline, max_pixels
         self.passwords = list(passwords)
         self.respawns = 0
+        self.page_count = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._opened: Path | None = None
@@ -151,7 +152,7 @@ class PdfReader:
         Raises PdfError with reason missing, not_file, unreadable, empty, too_large, not_pdf, password, damaged,
         timeout, memory or crash.
         """
-        _check_file(path)
+        check_file(path)
         if self._served > _PAGES_PER_CHILD:
             self.close()
         self._opened, self._patience = None, self.deadline
@@ -209,7 +210,8 @@ class PdfReader:
     def _reopen(self, path: Path) -> int:
         header, _ = self._ask({"do": "open", "path": str(path), "passwords": self.passwords}, self.deadline)
         self._opened = path
-        return int(header["pages"])
+        self.page_count = int(header["pages"])
+        return self.page_count
 
     def _ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytearray]:
         if self._process is None:
@@ -301,7 +303,7 @@ def render_pages(
                 raise PdfError(f"{path}: page {page.index + 1}: {page.message}", reason=page.reason)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise PdfError for what is not a readable regular file of a size we read."""
     try:
         if path.is_dir():
