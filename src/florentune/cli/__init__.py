@@ -20,6 +20,7 @@ COMMANDS = (
     "extract",
     "export",
     "repair",
+    "import-weights",
 )
 
 _HELP = """Fine-tune Florence-2 into a detector for documents, and run it anywhere.
@@ -45,7 +46,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     for name in COMMANDS:
-        module = import_module(f".{name}", __name__)
+        module = import_module(f".{name.replace('-', '_')}", __name__)
         app.command(name, **getattr(module, "SETTINGS", {}))(module.command)
     return app
 

@@ -181,15 +181,22 @@ def write_processor(
     with written_whole(folder / "tokenizer.json") as stream:
         stream.write(tokenizer.to_str(pretty=False))
     write_json(folder / "tokenizer_config.json", tokenizer_settings(tokenizer, max_positions))
-    write_json(
-        folder / "processor_config.json",
-        {
-            "processor_class": "Florence2Processor",
-            "image_processor": image_settings(image_size, image_tokens, mean, std),
-            "num_additional_image_tokens": 0,
-            "post_processor_config": {task: {} for task in POST_PROCESSOR_TASKS},
-        },
-    )
+    write_json(folder / "processor_config.json", processor_settings(image_size, image_tokens, mean, std))
+
+
+def processor_settings(
+    image_size: tuple[int, int],
+    image_tokens: int,
+    mean: Sequence[float] = IMAGE_MEAN,
+    std: Sequence[float] = IMAGE_STD,
+) -> dict[str, Any]:
+    """processor_config.json, with the image processor's settings inside and an entry for every parser."""
+    return {
+        "processor_class": "Florence2Processor",
+        "image_processor": image_settings(image_size, image_tokens, mean, std),
+        "num_additional_image_tokens": 0,
+        "post_processor_config": {task: {} for task in POST_PROCESSOR_TASKS},
+    }
 
 
 def tokenizer_settings(tokenizer: Tokenizer, max_positions: int) -> dict[str, Any]:

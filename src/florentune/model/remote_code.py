@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .weights import safe_file
+
 CONFIGURATION, MODELING, PROCESSING = CODE_FILES = (
     "configuration_florence2.py",
     "modeling_florence2.py",
@@ -21,7 +23,7 @@ PROCESSOR_MAP = {"AutoProcessor": "processing_florence2.Florence2Processor"}
 
 def code_in(folder: Path) -> tuple[str, ...]:
     """The names of the three code files when a folder has all of them, else none."""
-    return CODE_FILES if all((folder / name).is_file() for name in CODE_FILES) else ()
+    return CODE_FILES if all(safe_file(folder, name) for name in CODE_FILES) else ()
 
 
 def refer_to_code(config: dict[str, Any], preprocessor: dict[str, Any], *, local: bool) -> None:

@@ -11,12 +11,12 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..files import read_json
+from ..files import read_json, written_whole
 from . import layouts
 from .layouts import Shape
 
@@ -220,6 +220,47 @@ def head_is_tied(tensors: Mapping[str, Tensor]) -> bool:
     if head.dtype != embedding.dtype or head.shape != embedding.shape:
         return False
     return all(first == second for first, second in zip(_chunks(head), _chunks(embedding), strict=True))
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A tensor to be written: its dtype, its shape, and the parts of files whose bytes follow each other in it."""
+
+    dtype: str
+    shape: Shape
+    parts: tuple[Tensor, ...]
+
+
+def rewrite(path: Path, tensors: Mapping[str, Rewritten]) -> None:
+    """Write a safetensors file from bytes of other files (`path` may be one of them), whole or not at all."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, tensor in tensors.items():
+        length = sum(part.end - part.start for part in tensor.parts)
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (offset, offset + length)}
+        offset += length
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with written_whole(path, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            for part in tensor.parts:
+                for chunk in _chunks(part):
+                    stream.write(chunk)
+
+
+def unchanged(tensor: Tensor) -> Rewritten:
+    """A tensor written as it is."""
+    return Rewritten(tensor.dtype, tensor.shape, (tensor,))
+
+
+def with_more_rows(tensor: Tensor, rows: int, model_row: int = 3) -> Rewritten:
+    """A matrix with rows added at its end until it has `rows`; each repeats row `model_row` (3 is `<unk>`)."""
+    size = (tensor.end - tensor.start) // tensor.shape[0]
+    start = tensor.start + model_row * size
+    row = replace(tensor, shape=(1, *tensor.shape[1:]), start=start, end=start + size)
+    more = (row,) * max(rows - tensor.shape[0], 0)
+    return Rewritten(tensor.dtype, (tensor.shape[0] + len(more), *tensor.shape[1:]), (tensor, *more))
 
 
 def _chunks(tensor: Tensor, size: int = 1 << 22) -> Iterator[bytes]:
