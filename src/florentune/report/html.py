@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -67,9 +68,7 @@ def write_report(
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "version": escape(__version__),
     }
-    html = _TEMPLATE.read_text(encoding="utf-8")
-    for name, text in parts.items():
-        html = html.replace("{{" + name + "}}", text)
+    html = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
     with written_whole(folder / "index.html") as stream:
         stream.write(html)
     return folder / "index.html"
