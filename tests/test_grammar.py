@@ -176,8 +176,8 @@ def test_scores_are_label_times_geometric_mean_of_locations():
     for _ in range(4):
         walk.advance(np.zeros(len(rules.tokens), np.float32))
     assert walk.found[0].label_probability == pytest.approx(0.75)
-    assert walk.found[0].location_probabilities == pytest.approx([0.001] * 4)
-    assert walk.found[0].score == pytest.approx(0.00075)
+    assert walk.found[0].location_probabilities == pytest.approx([0.009, 0.009, 0.01, 0.01])  # bins 0 to 8 and 0 to 9
+    assert walk.found[0].score == pytest.approx(0.75 * (0.009 * 0.01) ** 0.5)
 
 
 def test_expected_position_is_the_mean_round_the_best_bin():

@@ -105,8 +105,8 @@ CONFIG = {
     "description_with_bboxes_or_polygons": {},
 }
 PIECES = st.sampled_from(
-    "table| figure|the image|<s>|</s>|<pad>|<loc_1>|<loc_20>|<loc_999>|<loc_1000>|<poly>|</poly>|<sep>|<od>|</od>|<and>|"
-    f"\n|é|<|>|loc_3>| |{loc(*A)}|{loc(*B)}".split("|")
+    "table| figure|the image|<s>|</s>|<pad>|<loc_1>|<loc_20>|<loc_999>|<loc_1000>|<poly>|</poly>|<sep>|<od>|</od>|"
+    f"<and>|\n|é|<|>|loc_3>| |{loc(*A)}|{loc(*B)}".split("|")
 )
 
 

@@ -35,6 +35,9 @@ from .regions import Box, Page, Region, iou
 
 ImageLike = Image.Image | Path | str | tuple[str, Image.Image | Path | str]
 
+DEFAULT_THRESHOLD = 0.5
+"""The least score of a label for which the checkpoint has no threshold."""
+
 DUPLICATE_IOU = 0.7
 """Two boxes that overlap more than this are one object, whatever their labels; the better scored one stays."""
 
@@ -81,7 +84,6 @@ class Detector:
         self.thresholds: dict[str, float] = dict(calibration.get("thresholds", {}))
         self.temperature = float(calibration.get("temperature", 1.0))
         self.sub_bin = sub_bin
-        self._default = 0.5 if calibration else 0.0
         self._tokenizer = checkpoint.tokenizer()
         text = checkpoint.config["text_config"]
         self._start, self._end = int(text["bos_token_id"]), int(text["eos_token_id"])
@@ -96,8 +98,8 @@ class Detector:
 
         An image is a PIL image, a path, or a pair (name, either); the name becomes `Page.image`. The next batch is
         opened and resized in threads while the model runs, so at most two batches are in memory. `conf` is the least
-        score kept for every label; None means the checkpoint's thresholds, and every object of a checkpoint that
-        was never calibrated. Raises the first image's or the first answer's error; `predict` goes on instead.
+        score kept for every label; None means the checkpoint's thresholds (DEFAULT_THRESHOLD where it has
+        none). Raises the first image's or the first answer's error; `predict` goes on instead.
         """
         for prediction in self.predict(images, batch=batch, conf=conf, task=task):
             if prediction.error is not None:
@@ -200,7 +202,7 @@ class Detector:
 
     def _confident(self, regions: list[Region], conf: float | None) -> list[Region]:
         def least(label: str) -> float:
-            return conf if conf is not None else self.thresholds.get(label, self._default)
+            return conf if conf is not None else self.thresholds.get(label, DEFAULT_THRESHOLD)
 
         return [region for region in regions if (region.score or 0.0) >= least(region.label)]
 

@@ -32,7 +32,11 @@ MAX_LABEL_TOKENS = 48
 """The longest label of an open set, in tokens; it bounds what a model that never stops can spend on one label."""
 
 LOCAL_BINS = 8
-"""How far from the best bin, in bins, the probability of a location still counts for its expected position."""
+"""How far from the chosen bin, in bins, probability still counts for it: 0.8 % of the page, about 14 pixels of 1700.
+
+A model that sees a page in 448 or 768 pixels cannot tell neighbouring bins apart, so the share of one bin alone says
+how finely it splits its belief, and not how sure it is of the place.
+"""
 
 _END = 0
 _RESERVED = frozenset("<>\n\r\x00")
@@ -45,9 +49,9 @@ class Found:
 
     `label_probability`: the product, over the label's tokens, of each one's share among the tokens the grammar
     allowed there (another label, the end, the end of the label); a token without an alternative counts as 1.
-    `location_probabilities`: the share of each chosen bin among all 1000 locations, so a location that was only
-    chosen because the order of corners ruled out a better one scores low; a location without an alternative counts
-    as 1.
+    `location_probabilities`: the share, among all 1000 locations, of the bins within LOCAL_BINS of the chosen one, so a
+    location that was only chosen because the order of corners ruled out a better one scores low; a location without an
+    alternative counts as 1.
     `expected`: the mean position of each coordinate in bins, within LOCAL_BINS of the chosen one.
     """
 
@@ -242,7 +246,7 @@ class RegionWalk:
         allowed[high:] = -1.0
         allowed[self._used_up()] = -1.0
         best = int(allowed.argmax())
-        self._keep_location(best, float(probabilities[best]), _expected(probabilities, best))
+        self._keep_location(best, *_local(probabilities, best))
 
     def _keep_location(self, index: int, probability: float, expected: float) -> None:
         self.ids.append(int(self.grammar.tokens[self.grammar.locations.start + index]))
@@ -277,11 +281,13 @@ def _weights(words: Logits, locations: Logits) -> tuple[NDArray[np.float64], NDA
     return weights[: len(words)], weights[len(words) :]
 
 
-def _expected(probabilities: NDArray[np.float64], best: int) -> float:
+def _local(probabilities: NDArray[np.float64], best: int) -> tuple[float, float]:
+    """The probability within LOCAL_BINS of a bin, and the mean position there."""
     low, high = max(best - LOCAL_BINS, 0), min(best + LOCAL_BINS + 1, BINS)
     window = probabilities[low:high]
     total = float(window.sum())
-    return float(window @ np.arange(low, high)) / total if total > 0 else float(best)
+    mean = float(window @ np.arange(low, high)) / total if total > 0 else float(best)
+    return min(total, 1.0), mean
 
 
 def _token_id(tokenizer: Tokenizer, name: str) -> int:
