@@ -115,7 +115,7 @@ def _open_full(folder: Path, raw: dict[str, Any]) -> Checkpoint:
     tokenizer = read_tokenizer(folder)
     _make_room_for_image(config, tokenizer, names, where)
     size, mean, std = read_image_settings(folder)
-    image_seq_length(config["vision_config"], size)
+    image_seq_length(config["vision_config"], size, folder)
     generation = _generation(folder, raw, names)
     labels, most = _labels(folder)
     longest = min(_MOST_NEW_TOKENS, config["text_config"]["max_position_embeddings"])

@@ -119,7 +119,7 @@ def feature_map(vision: Mapping[str, Any], height: int, width: int) -> tuple[int
     return height, width
 
 
-def image_seq_length(vision: Mapping[str, Any], image_size: tuple[int, int]) -> int:
+def image_seq_length(vision: Mapping[str, Any], image_size: tuple[int, int], where: Path | str = "model") -> int:
     """How many tokens an image of (height, width) pixels becomes: one for the average and one for each cell.
 
     Raises CheckpointError when the feature map is empty or has more rows or columns than the tower has positions.
@@ -128,7 +128,7 @@ def image_seq_length(vision: Mapping[str, Any], image_size: tuple[int, int]) -> 
     most = vision["max_position_embeddings"]
     if not (1 <= rows <= most and 1 <= columns <= most):
         raise CheckpointError(
-            f"images of {image_size[0]} x {image_size[1]} pixels give a feature map of {rows} x {columns}; "
+            f"{where}: images of {image_size[0]} x {image_size[1]} pixels give a feature map of {rows} x {columns}; "
             f"this model takes 1 to {most} rows and columns"
         )
     return rows * columns + 1
