@@ -88,6 +88,6 @@ def text_to_regions(text: str, width: float, height: float) -> tuple[list[Region
 
 
 def sorted_regions(regions: Iterable[Region], labels: Iterable[str]) -> list[Region]:
-    """Regions in an order a decoder can learn: by label (in the data set's order), then top to bottom, left to right."""
+    """Regions in an order a decoder can learn: by label (order of the data set), then top to bottom, left to right."""
     rank = {label: index for index, label in enumerate(labels)}
     return sorted(regions, key=lambda region: (rank.get(region.label, len(rank)), region.box.y1, region.box.x1))
