@@ -1,0 +1,122 @@
+"""The whole job on your own machine, step by step: `make demo`.
+
+Generates papers, checks and converts them, fine-tunes nano with the LLaMA-Factory YAML, measures before and after, and
+finds the tables and figures of pages it never saw. Every step is a `florentune` command and is printed as such.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "demo"
+SHARED = Path(os.environ.get("FLORENTUNE_SHARED", ROOT.parent / "shared"))
+LEVELS = ("0.5", "0.7")
+
+
+def run(*words: object, may_find: bool = False) -> str:
+    """Print a florentune command, run it and show its output; exit code 1 is a finding where `may_find` says so."""
+    shown = " ".join(str(word) for word in words)
+    print(f"\n$ florentune {shown}", flush=True)
+    command = [sys.executable, "-m", "florentune", *map(str, words)]
+    done = subprocess.run(command, cwd=OUT, text=True, stdout=subprocess.PIPE)
+    lines = done.stdout.splitlines()
+    print("\n".join(lines if len(lines) <= 24 else [*lines[:20], f"... {len(lines) - 20} more lines"]), flush=True)
+    if done.returncode not in ((0, 1) if may_find else (0,)):
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def title(text: str) -> None:
+    print(f"\n{'─' * 79}\n{text}\n{'─' * 79}", flush=True)
+
+
+def step_data() -> None:
+    """Generated papers as COCO, checked, split by paper, converted and registered."""
+    title("1. Papers with boxes: generated, checked, converted")
+    run("synth", "papers", "--pages", 160, "--seed", 1, "--workers", 2)
+    run("check", "papers/annotations.json", "--images", "papers/images")
+    paper = r"^(paper_\d+)_"
+    run("convert", "papers/annotations.json", "data/demo.json", "--to", "llamafactory", "--images", "papers/images",
+        "--split", "80/20", "--group-by", paper, "--register", "data/dataset_info.json")  # fmt: skip
+    run("convert", "papers/annotations.json", "data/coco.json", "--to", "coco", "--images", "papers/images",
+        "--split", "80/20", "--group-by", paper)  # fmt: skip
+
+
+def step_train() -> None:
+    """The LLaMA-Factory YAML as it is, with smaller numbers."""
+    title("2. Fine-tune nano with the LLaMA-Factory YAML")
+    shutil.copy(ROOT / "examples" / "florence2_full_sft.yaml", OUT / "florence2_full_sft.yaml")
+    run("train", "florence2_full_sft.yaml", "model_name_or_path=nano", "dataset=demo_train", "eval_dataset=demo_val",
+        "val_size=0", "dataset_dir=data", "media_dir=papers/images", "output_dir=run", "learning_rate=5e-5",
+        "num_train_epochs=2", "per_device_train_batch_size=8", "per_device_eval_batch_size=8", "save_steps=1000",
+        "eval_strategy=epoch", "logging_steps=2")  # fmt: skip
+
+
+def evaluated(name: str, data: Path, images: Path, model: str) -> dict[str, float]:
+    """Evaluate and keep the few figures of the closing table."""
+    file = OUT / f"{name}.json"
+    run("evaluate", data, "--images", images, "--model", model, "--json", file, "--conf", "0.5", may_find=True)
+    found = json.loads(file.read_text())
+    found = found.get("evaluation", found)
+    return {"mAP": found["map"], **{f"pages right, IoU {level}": found["page_success"][level] for level in LEVELS}}
+
+
+def step_evaluate() -> dict[str, dict[str, float]]:
+    """Held-out generated papers before and after, and real pages where they lie beside the checkout."""
+    title("3. Before and after, on papers the run never saw")
+    rows = {}
+    for when, model in (("before", "nano"), ("after", "run/best")):
+        rows[f"generated papers, {when}"] = evaluated(when, OUT / "data/coco_val.json", OUT / "papers/images", model)
+    if (SHARED / "data" / "tfid").is_dir():
+        pages = OUT / "real"
+        script = ROOT / "benchmarks" / "tfid_pages.py"
+        subprocess.run([sys.executable, script, "--shared", SHARED, "--out", pages], check=True)
+        rows["real arXiv pages, nano"] = evaluated("real", pages / "annotations.json", pages / "images", "nano")
+    else:
+        print(f"\n(no real pages at {SHARED}; `florentune predict your.pdf` shows nano on yours)")
+    return rows
+
+
+def step_predict() -> None:
+    """Boxes drawn on held-out pages."""
+    title("4. Boxes on pages")
+    held = json.loads((OUT / "data/coco_val.json").read_text())
+    boxed = {annotation["image_id"] for annotation in held["annotations"]}
+    names = [image["file_name"] for image in held["images"] if image["id"] in boxed][:2]
+    run("predict", *(f"papers/images/{Path(name).name}" for name in names), "--model", "run/best", "--out", "boxes")
+    if (OUT / "real" / "annotations.json").exists():
+        real = json.loads((OUT / "real" / "annotations.json").read_text())
+        boxed = {annotation["image_id"] for annotation in real["annotations"]}
+        names = [image["file_name"] for image in real["images"] if image["id"] in boxed][:3]
+        run("predict", *(f"real/images/{Path(name).name}" for name in names), "--out", "boxes")
+
+
+def main() -> None:
+    started = time.monotonic()
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    step_data()
+    step_train()
+    rows = step_evaluate()
+    step_predict()
+    title("What came out")
+    print(f"{'':<32}" + "".join(f"{name:>22}" for name in next(iter(rows.values()))))
+    for name, row in rows.items():
+        print(f"{name:<32}" + "".join(f"{value:>22.3f}" for value in row.values()))
+    print(f"\nBoxes on pages   {OUT / 'boxes'}")
+    print(f"Loss curve       {OUT / 'run' / 'training_loss.png'}")
+    print(f"The detector     {OUT / 'run' / 'best'}   (florentune predict PAGE --model {OUT / 'run' / 'best'})")
+    print("Try next         florentune extract paper.pdf --out out      tables and figures with captions")
+    print("                 florentune train examples/tables_and_figures.yaml dataset=your.json images=your_pages/")
+    print(f"Took {time.monotonic() - started:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()
