@@ -304,6 +304,35 @@ def load_detector(
     return Detector(checkpoint, TorchEngine.open(checkpoint, device=device, threads=threads), sub_bin=sub_bin)
 
 
+def crop(image: Image.Image, box: Box) -> Image.Image:
+    """The part of an image inside a box in its pixels, at least one pixel wide and high."""
+    inside = box.clipped(image.width, image.height)
+    left, top = min(int(inside.x1), image.width - 1), min(int(inside.y1), image.height - 1)
+    return image.crop((left, top, max(round(inside.x2), left + 1), max(round(inside.y2), top + 1)))
+
+
+def to_supervision(page: Page, labels: Sequence[str] = ()) -> Any:
+    """A page as supervision.Detections: xyxy, confidence, class_id and data["class_name"].
+
+    `class_id` is the place in `labels` (such as `Detector.labels`), or among the page's own labels in alphabetical order.
+
+    Raises MissingExtraError when the package supervision is not installed.
+    """
+    try:
+        import supervision
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("supervision", "supervision") from error
+    if not page.regions:
+        return supervision.Detections.empty()
+    names = list(labels) or sorted({region.label for region in page.regions})
+    return supervision.Detections(
+        xyxy=np.array([region.box for region in page.regions], dtype=np.float32),
+        confidence=np.array([region.score or 0.0 for region in page.regions], dtype=np.float32),
+        class_id=np.array([names.index(region.label) for region in page.regions]),
+        data={"class_name": np.array([region.label for region in page.regions])},
+    )
+
+
 def calibrated(score: float, temperature: float) -> float:
     """A score with its log-odds divided by `temperature` (temperature scaling of one probability)."""
     if temperature == 1.0 or score in (0.0, 1.0):
