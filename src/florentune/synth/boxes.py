@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ..regions import Box
 
@@ -48,8 +48,9 @@ def spans(markers: Iterable[Mapping[str, Any]], columns: Sequence[tuple[float, f
 
 def ink_of(image: Image.Image) -> Ink:
     """Where a page (RGB) differs visibly from its background, the colour of its top left pixel; shape (height, width)."""
-    pixels = np.asarray(image).astype(np.int16)
-    different: Ink = np.abs(pixels - pixels[0, 0]).max(axis=2) > 5
+    background = Image.new("RGB", image.size, image.getpixel((0, 0)))
+    red, green, blue = ImageChops.difference(image, background).split()
+    different: Ink = np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue)) > 5
     return different
 
 

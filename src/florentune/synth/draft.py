@@ -60,10 +60,10 @@ class Draft:
         self.column = (self.width - style.gutter * (style.columns - 1)) / style.columns
         self.height = height - top - bottom
 
-    def mark(self, label: str, body: str, **meaning: str) -> tuple[str, str]:
-        """The Typst code of a marked block round the code `body`, and its id."""
+    def mark(self, label: str, body: str, how: str = "", **meaning: str) -> tuple[str, str]:
+        """The Typst code of a marked block round the code `body`, and its id; `how` is more arguments of the block."""
         key = self._new(label, **meaning)
-        return f'mark("{key}", {body})', key
+        return f'mark("{key}", {body}{", " if how else ""}{how})', key
 
     def flow(self, label: str, text: str) -> str:
         """Markup of text that may break over columns and pages: every line leaves its own position."""

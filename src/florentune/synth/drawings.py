@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Callable
-from random import Random
 
-import numpy as np
-from PIL import Image
-
+from .pictures import data_url, photographs, picture
+from .sketches import (
+    PASTEL,
+    chart_map,
+    conversation,
+    matrices,
+    molecule,
+    screen,
+    signals,
+    surface,
+    taxonomy,
+    tokens,
+    vector_field,
+)
 from .svg import PALETTES, Svg
 from .words import Prose
-
-PASTEL = ("#dae8fc", "#d5e8d4", "#ffe6cc", "#f8cecc", "#e1d5e7", "#fff2cc", "#f5f5f5", "#ffffff", "#cfe2f3", "#fce5cd")
-
-
-def picture(rng: Random, width: int, height: int) -> Image.Image:
-    """A photograph-like image: sky and ground or smooth noise in colour, with soft objects in front."""
-    noise = np.random.default_rng(rng.getrandbits(32))
-    image = np.zeros((height, width, 3), np.float32)
-    for octave in (2, 4, 9, 20, 45):
-        small = noise.random((octave, octave, 3), np.float32) * 255
-        layer = Image.fromarray(small.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-        image += np.asarray(layer, np.float32) / octave**0.5
-    image /= image.max() / 255
-    if rng.random() < 0.35:
-        image[:] = image.mean(axis=2, keepdims=True)
-    tint = np.array([rng.uniform(0.5, 1.1) for _ in range(3)], np.float32)
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    if rng.random() < 0.5:
-        horizon = height * rng.uniform(0.3, 0.7)
-        image[ys > horizon] *= rng.uniform(0.35, 0.7)
-    for _ in range(rng.randint(0, 5)):
-        cx, cy = rng.uniform(0, width), rng.uniform(0, height)
-        rx, ry = rng.uniform(0.05, 0.3) * width, rng.uniform(0.05, 0.3) * height
-        inside = ((xs - cx) / rx) ** 2 + ((ys - cy) / ry) ** 2 < 1
-        shade = (1 - (xs[inside] - cx + rx) / (4 * rx))[:, None]
-        image[inside] = np.array([rng.uniform(20, 255) for _ in range(3)], np.float32) * shade
-    return Image.fromarray(np.clip(image * tint, 0, 255).astype(np.uint8))
-
-
-def data_url(image: Image.Image) -> str:
-    """The image as a JPEG data URL."""
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def photographs(prose: Prose, width: float) -> Svg:
-    """One picture or a grid of pictures, with row and column names now and then."""
-    rng = prose.rng
-    columns, rows = rng.choice(((1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (4, 3), (6, 4), (3, 3), (8, 3)))
-    side = rng.uniform(40, 80) if columns > 1 else rng.uniform(140, 240)
-    tall = side * rng.uniform(0.6, 1.1)
-    gap, head, left = rng.choice((0, 1, 3, 6)), rng.choice((0, 0, 12)), rng.choice((0, 0, 14))
-    svg = Svg(left + columns * (side + gap), head + rows * (tall + gap), rng.choice(("DejaVu Sans", "STIXGeneral")))
-    pixels = 96 if columns > 1 else 220
-    for c in range(columns):
-        if head:
-            svg.text(left + c * (side + gap) + side / 2, 9, prose.plain(1)[:12], 8, "middle")
-        for r in range(rows):
-            image = data_url(picture(rng, pixels, int(pixels * tall / side)))
-            svg.image(left + c * (side + gap), head + r * (tall + gap), side, tall, image)
-    if left:
-        for r in range(rows):
-            svg.text(9, head + r * (tall + gap) + tall / 2, prose.plain(1)[:12], 8, "middle", -90)
-    return svg
 
 
 def _box(svg: Svg, prose: Prose, x: float, y: float, w: float, h: float, fill: str, size: float) -> None:
@@ -192,7 +145,9 @@ def graph(prose: Prose, width: float) -> Svg:
 
 
 DRAWINGS: tuple[Callable[[Prose, float], Svg], ...] = (
-    pipeline, pipeline, pipeline, photographs, photographs, network, architecture, architecture, tree, graph,
+    pipeline, pipeline, pipeline, pipeline, photographs, photographs, photographs, photographs, network, architecture,
+    architecture, tree, graph, graph, taxonomy, conversation, conversation, screen, molecule, chart_map, surface,
+    vector_field, signals, matrices, tokens,
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class Writer:
         self.density = rng.choice((0.0, 0.2, 0.45, 0.7, 1.1))
         self.mathematics = rng.choice((0.01, 0.05, 0.15, 0.35))
         self.extras = rng.choice((0.02, 0.06, 0.15))  # share of lists, algorithms, code and theorems
+        self.above, self.below = rng.uniform(10, 18), rng.uniform(5, 10)
         self.out: list[str] = []
 
     def write(self, pages: int) -> Paper:
@@ -46,8 +47,8 @@ class Writer:
 
     def body(self, done: float, end: float) -> None:
         """Sections of text, equations and floats from height `done` to `end`."""
-        rng, since = self.rng, 1e9
-        pause = 0.0
+        rng, since, pause = self.rng, 0.0, self.rng.uniform(200, 900)
+        done += self.heading(1)
         while done < end:
             if since > pause:
                 done, since, pause = done + self.heading(rng.choice((1, 2, 2, 3))), 0.0, rng.uniform(150, 900)
@@ -78,7 +79,6 @@ class Writer:
             f"#set par.line(number-clearance: {clearance}pt, number-margin: left)",
             f'#set heading(numbering: "{s.numbering}")' if s.numbering else "",
             f"#show heading: set text({self._heading_look()})",
-            f"#show heading: set block(above: {rng.uniform(10, 16):.1f}pt, below: {rng.uniform(5, 9):.1f}pt)",
             "#show heading.where(level: 1): set align(center)" if s.heading_centred else "",
             {"smallcaps": "#show heading: smallcaps", "caps": "#show heading: upper"}.get(s.heading, ""),
             f"#set math.equation(number-align: {rng.choice(('right', 'right', 'right', 'left'))})",
@@ -177,7 +177,8 @@ class Writer:
     def heading(self, level: int) -> float:
         """A section heading."""
         numbered = ", numbering: none" if level > 2 and self.rng.random() < 0.5 else ""
-        code, _ = self.draft.mark("heading", f"heading(level: {level}{numbered})[{self.prose.heading()}]")
+        how = f"above: {self.above:.1f}pt, below: {self.below:.1f}pt, sticky: true, width: 100%"
+        code, _ = self.draft.mark("heading", f"heading(level: {level}{numbered})[{self.prose.heading()}]", how)
         self.out.append(f"#{code}")
         return 30.0
 
@@ -186,7 +187,8 @@ class Writer:
         rng, chance = self.rng, self.rng.random()
         if chance < self.mathematics:
             code, height = blocks.equation(self.prose, number=self.draft.next("equation"))
-            self.out.append(f"#{self.draft.mark('equation', code)[0]}")
+            gap = f"{rng.uniform(5, 11):.0f}pt"
+            self.out.append(f"#{self.draft.mark('equation', code, f'width: 100%, above: {gap}, below: {gap}')[0]}")
             return height + self.paragraph(rng.choice((1, 2, 3)))
         if chance < self.mathematics + self.extras:
             return self._extra()
@@ -217,7 +219,8 @@ class Writer:
     def references(self, height: float) -> float:
         """A reference list of about `height` points of column."""
         s, done, k = self.style, 0.0, 0
-        heading, _ = self.draft.mark("heading", "heading(level: 1, numbering: none)[References]")
+        how = f"above: {self.above:.1f}pt, below: {self.below:.1f}pt"
+        heading, _ = self.draft.mark("heading", "heading(level: 1, numbering: none)[References]", how)
         self.out.append(
             f"#{heading}\n#[#set text(size: {self.rng.choice((0.85, 0.9, 1))}em)\n#set par(first-line-indent: 0pt)"
         )

@@ -155,6 +155,16 @@ def lines(axes: Axes, prose: Prose, look: Look) -> None:
         legend(axes, prose, look, series)
 
 
+def categories(axes: Axes, prose: Prose, look: Look, count: int) -> None:
+    """Names under `count` groups; turned where they would not fit."""
+    room = axes.w / count
+    turn = 0 if room > look.size * 4 else -35
+    for k in range(count):
+        x, y = axes.at((k + 0.5) / count, 0)
+        word = prose.rng.choice(prose.terms) if prose.rng.random() < 0.5 else prose.plain(1)
+        axes.svg.text(x, y + look.size * 1.05, word[:8], look.size * 0.8, "end" if turn else "middle", turn)
+
+
 def bars(axes: Axes, prose: Prose, look: Look) -> None:
     """Grouped or stacked bars, upright or lying, with values or error bars now and then."""
     rng = prose.rng
@@ -176,6 +186,7 @@ def bars(axes: Axes, prose: Prose, look: Look) -> None:
                 middle = x + wide * axes.w / 2
                 axes.svg.line((middle, y - 5), (middle, y + 5), "#000", 0.8)
             base += v if stacked else 0
+    categories(axes, prose, look, groups)
     if series > 1:
         legend(axes, prose, look, series)
 
@@ -232,6 +243,7 @@ def boxes(axes: Axes, prose: Prose, look: Look) -> None:
         axes.svg.line(axes.at(u - half, q2), axes.at(u + half, q2), "#e07000", 1.3)
         for v in (low, high):
             axes.svg.line(axes.at(u - half / 2, v), axes.at(u + half / 2, v), "#333", 0.8)
+    categories(axes, prose, look, count)
 
 
 def area(axes: Axes, prose: Prose, look: Look) -> None:
@@ -366,8 +378,9 @@ def plot_grid(prose: Prose, width: float) -> Svg:
     panel, mixed = rng.choice(PANELS), rng.random() < 0.3
     for r in range(rows):
         for c in range(columns):
-            axes = open_axes(svg, prose, look, (c * w, r * h, w - 4, h - 4))
-            (rng.choice(PANELS) if mixed else panel)(axes, prose, look)
+            draw = rng.choice(PANELS) if mixed else panel
+            axes = open_axes(svg, prose, look, (c * w, r * h, w - 4, h - 4), names=draw not in (bars, boxes))
+            draw(axes, prose, look)
     if below:
         step = svg.width / 5
         for k in range(rng.randint(2, 4)):
