@@ -58,7 +58,7 @@ def test_colours_differ_in_lightness():
 
 
 def test_plot_loss(tmp_path):
-    rows = [{"step": s, "loss": 2 / s} for s in range(1, 30)] + [{"step": 20, "val_loss": 0.3, "val_map": 0.5}]
+    rows = [{"step": s, "loss": 2 / s} for s in range(1, 30)] + [{"step": 20, "val_loss": 0.3, "map": 0.5, "lr": 1e-4}]
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text("\n".join(json.dumps(row) for row in rows) + '\n{"step": 31, "lo')
     plot_loss(metrics, tmp_path / "loss.png")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import AnnotationError, InputError
 from ..files import read_json
+from ..formats import coco_file
 from ..regions import Box, Page, Region
 from .results import Problem
 
@@ -28,10 +29,10 @@ def read_predictions(
     none of these.
     """
     entries = _entries(path)
+    if entries and all(isinstance(entry, dict) and {"image", "regions"} <= set(entry) for entry in entries):
+        return _from_pages(entries)
     if all(isinstance(entry, dict) and "image_id" in entry for entry in entries):
         return _from_results(path, entries, truth, categories or {})
-    if all(isinstance(entry, dict) and "regions" in entry and "image" in entry for entry in entries):
-        return _from_pages(entries)
     raise AnnotationError(
         f"{path}: is neither COCO results (a list of objects with image_id, category_id, bbox, score) nor pages with "
         "image, width, height and regions"
@@ -39,7 +40,9 @@ def read_predictions(
 
 
 def category_names(path: Path) -> dict[Any, str]:
-    """The labels by category id of a COCO file; empty for anything else."""
+    """The labels by category id of a COCO file or of a folder with one; empty for anything else."""
+    if path.is_dir() and not (path / "data.yaml").is_file():
+        path = coco_file(path)
     if path.suffix.lower() != ".json" or not path.is_file():
         return {}
     coco = read_json(path, AnnotationError)
@@ -118,8 +121,11 @@ def _from_pages(entries: list[Any]) -> tuple[list[Page], list[Problem]]:
     problems = []
     for entry in entries:
         name = str(entry["image"])
+        if not isinstance(entry["regions"], list):
+            problems.append(Problem("bad_page", name, "its regions are not a list"))
+            continue
         regions = []
-        for item in entry["regions"] if isinstance(entry["regions"], list) else []:
+        for item in entry["regions"]:
             item = item if isinstance(item, dict) else {}
             region = _region(item.get("label"), item.get("bbox"), item.get("score"), corners=True)
             if isinstance(region, str):
@@ -128,7 +134,7 @@ def _from_pages(entries: list[Any]) -> tuple[list[Page], list[Problem]]:
                 regions.append(region)
         try:
             pages.append(Page(name, int(entry.get("width", 0)), int(entry.get("height", 0)), tuple(regions)))
-        except (InputError, TypeError, ValueError):
+        except (InputError, TypeError, ValueError, OverflowError):
             problems.append(Problem("bad_page", name, "has no width and height in pixels; its boxes are left out"))
     return pages, problems
 

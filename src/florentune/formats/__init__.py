@@ -20,6 +20,7 @@ __all__ = [
     "Issue",
     "Order",
     "check",
+    "coco_file",
     "leaks",
     "read",
     "read_registered",
@@ -48,7 +49,7 @@ def read(
     path = Path(path)
     kind = format or recognise(path)
     if path.is_dir() and kind != "yolo":
-        path = _coco_file(path)
+        path = coco_file(path)
     folder = ImageFolder(images) if images is not None else None
     if kind == "yolo":
         return yolo.read(path)
@@ -94,8 +95,8 @@ def recognise(path: Path) -> str:
     return "llamafactory" if start.startswith(b"[") else "coco"
 
 
-def _coco_file(folder: Path) -> Path:
-    """The COCO file of a folder: one of the usual names, or the only .json there."""
+def coco_file(folder: Path) -> Path:
+    """The COCO file of a folder: one of the usual names, or the only .json there. Raises AnnotationError."""
     usual = [folder / name for name in _COCO_NAMES if (folder / name).is_file()]
     found = usual or sorted(folder.glob("*.json"))
     if len(found) != 1:

@@ -8,6 +8,7 @@ label in letters. matplotlib is used through its objects only, so nothing global
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -24,6 +25,8 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6bb1", "#7a5c00", "#5
 TRUTH = "#111111"
 _DASHES = ("-", "--", "-.", ":")
 _SMOOTH = 0.9
+_LOSSES = ("loss", "val_loss")
+_SCORES = ("page_success", "map", "ap50", "false_alarm_rate")
 
 
 def colour_of(label: str, labels: Sequence[str]) -> str:
@@ -56,13 +59,14 @@ def draw(page: Page, image: Image.Image, *, labels: Sequence[str] = (), truth: P
 def plot_loss(metrics: Path, png: Path) -> None:
     """The plot of a training run from its metrics.jsonl: loss, validation loss, and validation scores below.
 
-    Lines are JSON objects with "step"; "loss" is drawn as it is and smoothed, "val_loss" and every other "val_*" number
-    as points. Raises InputError when no line has a step and a number to plot, and MissingExtraError without matplotlib.
+    Lines are JSON objects with "step"; "loss" is drawn as it is and smoothed, "val_loss" and the scores of a validation
+    ("page_success", "map", "ap50", "false_alarm_rate") as points. Raises InputError when no line has a step and one of
+    these numbers, and MissingExtraError without matplotlib.
     """
     series = _series(metrics)
     if not series:
         raise InputError(f"{metrics}: has no line with a step and a number to plot")
-    losses = {name: points for name, points in series.items() if name in ("loss", "val_loss")}
+    losses = {name: points for name, points in series.items() if name in _LOSSES}
     scores = {name: points for name, points in series.items() if name not in losses}
     figure, axes = _figure(8, 4.5 if not (losses and scores) else 7, int(bool(losses)) + int(bool(scores)))
     panels = iter(axes)
@@ -156,7 +160,7 @@ def _series(metrics: Path) -> dict[str, list[tuple[float, float]]]:
         if not isinstance(step, int | float):
             continue
         for name, value in row.items():
-            if (name == "loss" or name.startswith("val_")) and isinstance(value, int | float):
+            if name in (*_LOSSES, *_SCORES) and isinstance(value, int | float) and math.isfinite(value):
                 found.setdefault(name, []).append((step, value))
     return found
 
@@ -188,7 +192,7 @@ def _plot_losses(axes: Any, losses: Mapping[str, Sequence[tuple[float, float]]])
 def _plot_scores(axes: Any, scores: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     for (name, points), dash, colour in zip(scores.items(), cycle(_DASHES), cycle(PALETTE), strict=False):
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, dash, marker="o", color=colour, label=name.removeprefix("val_").replace("_", " "))
+        axes.plot(steps, values, dash, marker="o", color=colour, label=name.replace("_", " "))
     axes.set(ylim=(0, 1.02), ylabel="validation")
     axes.legend()
 
