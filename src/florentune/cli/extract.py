@@ -1,10 +1,155 @@
-"""`florentune extract`."""
+"""`florentune extract`: tables and figures with their captions out of PDFs."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
+if TYPE_CHECKING:
+    from ..extraction.batch import Progress
+    from ..extraction.pools import Pool
+    from ..extraction.work import Factory, Settings
 
-def command() -> None:
-    """To be written."""
-    raise typer.Exit(2)
+
+def command(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="PDFs, images, folders, globs, tar files; - reads paths from stdin.", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder for the results; a run goes on where it stopped.")] = Path(
+        "extracted"
+    ),
+    model: Annotated[str, typer.Option(help="nano, a checkpoint folder or a hub id.")] = "nano",
+    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes, or Ray actors; 0 means one a core.")] = 0,
+    dpi: Annotated[float, typer.Option(help="Resolution of the pages and crops.")] = 200.0,
+    crops: Annotated[bool, typer.Option("--crops/--no-crops", help="Write PNG crops.")] = True,
+    clips: Annotated[bool, typer.Option("--clips", help="Write each region as a vector PDF too.")] = False,
+    shard: Annotated[str | None, typer.Option(help="I/N: only the I-th of N parts, counted from 0.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Ray cluster: host:port, auto, or local.")] = None,
+    retry: Annotated[str | None, typer.Option(help="Do documents again that failed: failed or failed:REASON.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds PDFium may take for a page.")] = 8.0,
+    silence: Annotated[float, typer.Option(help="Seconds without a page after which a worker is replaced.")] = 300.0,
+    password: Annotated[
+        list[str] | None, typer.Option(envvar="FLORENTUNE_PDF_PASSWORD", help="Tried on encrypted PDFs; repeatable.")
+    ] = None,
+    finalize: Annotated[bool, typer.Option("--finalize", help="Only gather the tables of a sharded run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a document, then a summary.")] = False,
+) -> None:
+    """Take the tables and figures out of PDFs, each with kind, number, caption, place and crop.
+
+    Every document gets a folder OUT/<id[:2]>/<id> with document.json, figures.json (the fields of pdffigures2) and the
+    crops. At the end OUT/documents.jsonl, figures.parquet (figures.jsonl without pyarrow) and summary.json list them
+    all. Exit code 1 means that some document was not read completely; OUT/documents.jsonl says why.
+
+    Examples:
+
+        florentune extract paper.pdf --out figures
+
+        florentune extract papers/ more.tar --out corpus --workers 8 --json
+
+        florentune extract papers/ --out corpus --shard 3/64     # then once: florentune extract --finalize --out corpus
+
+        florentune extract papers/ --out corpus --retry failed:timeout --deadline 60
+    """
+    from ..extraction.inputs import collect, in_shard, parse_shard
+    from ..extraction.ledger import finalize as gather
+
+    if finalize:
+        _finish(gather(out), as_json)
+    if not inputs:
+        raise typer.BadParameter("name at least one PDF, folder or archive, or --finalize")
+    part = parse_shard(shard) if shard else None
+    collected = collect(inputs, sys.stdin)
+    jobs = [job for job in collected.jobs if in_shard(job, part)]
+    if collected.ignored:
+        typer.echo(f"{collected.ignored} files that are no PDF were left out", err=True)
+    settings = _settings(out, model, engine, dpi, crops, clips, deadline, password or [])
+    count = max(min(workers or os.cpu_count() or 1, len(jobs)), 1)
+    progress = _run(jobs, settings, model, engine, count, ray, retry, silence, as_json)
+    if part is None:
+        _finish(gather(out), as_json)
+    if set(progress.status) - {"ok"}:
+        raise typer.Exit(1)
+
+
+def _settings(
+    out: Path, model: str, engine: str, dpi: float, crops: bool, clips: bool, deadline: float, passwords: list[str]
+) -> Settings:
+    from .. import __version__
+    from ..errors import InputError
+    from ..extraction.document import Options
+    from ..extraction.work import Settings, config_of
+
+    if not 36 <= dpi <= 1200 or deadline <= 0:
+        raise InputError(f"--dpi {dpi:g} and --deadline {deadline:g} must be within 36..1200 and above 0")
+    options = Options(dpi=dpi, crops=crops, clips=clips)
+    config = config_of(f"{model} {engine}", options, __version__)
+    return Settings(str(out), config, options, deadline, passwords)
+
+
+def _run(
+    jobs: list[Any],
+    settings: Settings,
+    model: str,
+    engine: str,
+    count: int,
+    ray: str | None,
+    retry: str | None,
+    silence: float,
+    as_json: bool,
+) -> Progress:
+    from rich.console import Console
+
+    from ..detector import load_detector
+    from ..extraction.batch import run_batch
+    from ..extraction.pools import LocalPool, RayPool
+
+    threads = max((os.cpu_count() or 1) // count, 1)
+    factory: Factory = partial(load_detector, model, engine=engine, threads=threads)
+    pool: Pool = RayPool(count, factory, settings, ray) if ray else LocalPool(count, factory, settings)
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+
+        def report(record: dict[str, Any], progress: Progress) -> None:
+            if as_json:
+                typer.echo(json.dumps({"event": "document", **record}))
+            elif record["status"] != "ok":
+                console.print(f"{record['source']}: {record['status']}: {record['message']}", markup=False)
+            status.update(progress.line())
+
+        progress = run_batch(
+            jobs, pool, settings, model=model, silence=silence, retry=_retry(retry), on_document=report
+        )
+    console.print(progress.line(), markup=False, highlight=False)
+    return progress
+
+
+def _retry(choice: str | None) -> Any:
+    """Which records of an earlier run are done again."""
+    from ..errors import InputError
+
+    if choice is None:
+        return lambda record: False
+    status, _, reason = choice.partition(":")
+    if status not in ("failed", "partial"):
+        raise InputError(f"--retry {choice} is not failed, failed:REASON, partial or partial:REASON")
+    return lambda record: record["status"] == status and reason in ("", record["reason"])
+
+
+def _finish(summary: dict[str, Any], as_json: bool) -> None:
+    """Print the summary; exit 1 when a document was not read completely."""
+    if as_json:
+        typer.echo(json.dumps({"event": "summary", **summary}))
+    else:
+        typer.echo(
+            f"{summary['documents']} documents, {summary['pages_done']} of {summary['pages']} pages: "
+            f"{summary['tables']} tables, {summary['figures']} figures"
+        )
+    raise typer.Exit(0 if set(summary["status"]) <= {"ok"} else 1)

@@ -73,13 +73,15 @@ def process_document(
     options: Options | None = None,
     reader: PdfReader | None = None,
     source: str | None = None,
+    config: str = "",
     on_page: Callable[[int], None] = lambda index: None,
 ) -> dict[str, Any]:
     """Find the tables and figures of a PDF (or an image file) and write them to the folder `out`.
 
     Whatever the file holds, the returned record, which is also `document.json`, has a `status`: "ok", "partial" (some
     pages failed) or "failed", with a stable `reason` code and a sentence. Only errors of the machine, such as a full
-    disk, are raised. `source` is what the record calls the file; `on_page` hears of every page that is done.
+    disk, are raised. `source` is what the record calls the file, `config` is kept in it; `on_page` hears of every
+    page that is done.
 
     Memory does not grow with the number of pages: at most `options.batch` page images are held.
     """
@@ -98,36 +100,33 @@ def process_document(
     if draft.failures:
         worst = draft.failures[0]
         status, reason, message = "partial" if draft.done else "failed", worst["reason"], worst["message"]
-    record = {
-        "schema": SCHEMA,
-        "source": printable(source or str(path)),
-        **_fingerprint(path),
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "tool": f"florentune {__version__}",
-        "model": detector.name,
-        "options": asdict(options),
-        **_contents(draft),
-    }
-    _write(draft, record)
-    return record
+    return _finished(draft, source or str(path), detector.name, config, _fingerprint(path), (status, reason, message))
 
 
-def failure_record(out: Path, source: str, model: str, options: Options, reason: str, message: str) -> dict[str, Any]:
+def failure_record(
+    out: Path, source: str, model: str, options: Options, config: str, reason: str, message: str
+) -> dict[str, Any]:
     """Write and return the record of a document that could not be processed at all."""
-    draft = _Draft(out, options)
+    nothing = {"bytes": None, "sha256": None}
+    return _finished(_Draft(out, options), source, model, config, nothing, ("failed", reason, message))
+
+
+def _finished(
+    draft: _Draft, source: str, model: str, config: str, file: dict[str, Any], outcome: tuple[str, str, str]
+) -> dict[str, Any]:
+    """Write and return the record of a draft."""
+    status, reason, message = outcome
     record = {
         "schema": SCHEMA,
         "source": printable(source),
-        "bytes": None,
-        "sha256": None,
-        "status": "failed",
+        **file,
+        "status": "skipped" if reason == "not_file" else status,
         "reason": reason,
         "message": message,
         "tool": f"florentune {__version__}",
         "model": model,
-        "options": asdict(options),
+        "options": asdict(draft.options),
+        "config": config,
         **_contents(draft),
     }
     _write(draft, record)

@@ -1,0 +1,105 @@
+"""What a worker does: load the detector once, then one document after the other. All engines call this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ..errors import DiskFullError, FlorentuneError, InputError, MissingExtraError
+from ..pdf import PdfReader
+from .document import Options, PageDetector, failure_record, process_document
+from .inputs import Job, opened
+
+Factory = Callable[[], PageDetector]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every worker of a run shares. `config` identifies the run in records; `deadline` is PDFium's, a page."""
+
+    out: str
+    config: str
+    options: Options
+    deadline: float = 8.0
+    passwords: Sequence[str] = ()
+
+
+class Worker:
+    """A detector and a PDFium child, kept from document to document."""
+
+    def __init__(self, factory: Factory, settings: Settings) -> None:
+        self.settings = settings
+        self.detector = factory()
+        self.reader = PdfReader(deadline=settings.deadline, passwords=settings.passwords)
+
+    def run(self, job: Job, on_page: Callable[[int], None]) -> dict[str, Any]:
+        """Process a document and return the short form of its record.
+
+        Raises only what concerns the whole run: a full disk, a missing package.
+        """
+        settings, folder = self.settings, job.folder(Path(self.settings.out))
+        try:
+            with opened(job) as path:
+                record = process_document(
+                    path,
+                    folder,
+                    self.detector,
+                    options=settings.options,
+                    reader=self.reader,
+                    source=job.source,
+                    config=settings.config,
+                    on_page=on_page,
+                )
+        except (DiskFullError, MissingExtraError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one document must never stop the others
+            record = failed(job, settings, self.detector.name, *_why(error))
+        return short(record)
+
+
+def failed(job: Job, settings: Settings, model: str, reason: str, message: str) -> dict[str, Any]:
+    """Write and return the record of a document that gave no result."""
+    folder = job.folder(Path(settings.out))
+    return failure_record(folder, job.source, model, settings.options, settings.config, reason, message)
+
+
+def short(record: dict[str, Any]) -> dict[str, Any]:
+    """What progress needs of a record."""
+    kept = ("source", "status", "reason", "message", "pages", "pages_done")
+    return {**{name: record[name] for name in kept}, "figures": len(record["figures"])}
+
+
+def serve(channel: Connection, factory: Factory, settings: Settings) -> None:
+    """The main loop of a worker process: jobs come as JSON, events go back as JSON, until the channel closes."""
+
+    def tell(**event: Any) -> None:
+        channel.send_bytes(json.dumps(event).encode())
+
+    try:
+        try:
+            worker = Worker(factory, settings)
+            tell(event="ready")
+            while True:
+                job = Job(**json.loads(channel.recv_bytes()))
+                tell(event="done", record=worker.run(job, lambda index: tell(event="page", page=index)))
+        except FlorentuneError as error:
+            tell(event="fatal", message=str(error), exit_code=error.exit_code)
+    except (EOFError, OSError):  # the driver is gone: nothing is left to do
+        return
+
+
+def config_of(model: str, options: Options, version: str) -> str:
+    """A short text that differs between runs whose results may differ."""
+    return json.dumps({"model": model, "version": version, **asdict(options)}, sort_keys=True)
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    if isinstance(error, InputError):
+        return error.reason, str(error)
+    if isinstance(error, MemoryError):
+        return "memory", "needs more memory than there is"
+    return "error", f"{type(error).__name__}: {error}"
