@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..errors import AnnotationError, InputError
 from ..files import written_whole
 from . import coco, llamafactory, read, write, yolo
 from .dataset import DataSet, Issue, Order
+from .folder import ImageFolder
 from .split import leaks, split
 
 _SUFFIX = {"coco": ".json", "llamafactory": ".json", "jsonl": ".jsonl"}
@@ -74,7 +75,9 @@ def convert(
     if group_by is not None and shares is None:
         raise InputError("--group-by goes with --split, for example --split 85/15")
     dataset = read(source, images=images, format=format, ignore=ignore)
-    kept = _located(dataset.ordered(order))
+    if copy_images and dataset.images is None:
+        raise InputError("--copy-images needs to know where the images are: pass --images")
+    kept = dataset.ordered(order)
     kept = kept.without_empty() if skip_empty else kept
     if not kept.pages:
         raise AnnotationError(f"{source}: no page is left to write; `florentune check {source}` lists why")
@@ -83,19 +86,11 @@ def convert(
     names = _names(files, name) if registry else {}
     _write(parts, files, to)
     folder = dataset.images.root if dataset.images else None
-    if copy_images:
-        folder = _copy(parts, target, to, on_copy)
+    if copy_images and dataset.images is not None:
+        folder = _copy(parts, dataset.images, target, to, on_copy)
     if registry is not None:
         llamafactory.register(registry, names)
     return Conversion(dataset, parts, files, folder, tuple(names), dataset.issues + leaks(parts, group_by))
-
-
-def _located(dataset: DataSet) -> DataSet:
-    """Image names as they are below the image folder, so that any reader finds them."""
-    folder = dataset.images
-    if folder is None:
-        return dataset
-    return dataset.with_pages(replace(page, image=folder.locate(page.image) or page.image) for page in dataset.pages)
 
 
 def _files(source: Path, target: Path, to: str, parts: tuple[str, ...]) -> dict[str, Path]:
@@ -125,16 +120,16 @@ def _write(parts: dict[str, DataSet], files: dict[str, Path], to: str) -> None:
         write(dataset, files[part], format=to)
 
 
-def _copy(parts: dict[str, DataSet], target: Path, to: str, on_copy: Callable[[], None] | None) -> Path:
+def _copy(
+    parts: dict[str, DataSet], images: ImageFolder, target: Path, to: str, on_copy: Callable[[], None] | None
+) -> Path:
     """Copy every image: to images/ beside the file, for YOLO to images/<part>/ of the folder."""
     folder = target if to == "yolo" else (target if target.is_dir() or not target.suffix else target.parent) / "images"
     for part, dataset in parts.items():
-        if dataset.images is None:
-            raise InputError("--copy-images needs to know where the images are: pass --images")
         for page in dataset.pages:
             place = folder / (yolo.image_path(page.image, part or "train") if to == "yolo" else page.image)
             with written_whole(place, "wb") as stream:
-                stream.write(dataset.images.read(page.image))
+                stream.write(images.read(page.image))
             if on_copy is not None:
                 on_copy()
     return folder
