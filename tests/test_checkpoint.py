@@ -10,12 +10,12 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_model import tiny_checkpoint, tiny_tokenizer
 
 from florentune.errors import CheckpointError
 from florentune.model.checkpoint import open_checkpoint
 from florentune.model.processor import ADDED_TOKENS, IMAGE_TOKEN, complete_tokenizer, feature_map, read_tokenizer
 from florentune.model.weights import WEIGHTS, read_headers
+from tiny_model import tiny_checkpoint, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +172,10 @@ def test_any_bytes_as_weights_are_an_error_of_ours(tmp_path_factory, content, fr
     file = tmp_path_factory.getbasetemp() / "random.safetensors"
     file.write_bytes(struct.pack("<Q", len(content)) + content if framed else content)
     try:
-        read_headers((file,))
-    except CheckpointError as error:
-        assert "random.safetensors" in str(error)
+        found = read_headers((file,))
+    except CheckpointError:
+        return
+    assert sum(tensor.end - tensor.start for tensor in found.values()) <= len(content)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", WEIGHTS, "labels.json"])

@@ -5,12 +5,12 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_model import tiny_config
 
 from florentune.errors import CheckpointError
 from florentune.model import layouts
 from florentune.model.config import generation_settings, microsoft_config, native_config
 from florentune.model.sizes import SIZE_NAMES, size_config
+from tiny_model import tiny_config
 
 
 def config_of(size):

@@ -17,11 +17,14 @@ from tokenizers import Tokenizer
 from ..errors import CheckpointError, InputError
 from ..locations import check_label
 from .config import generation_settings, native_config
+from .layouts import layout_of
 from .processor import IMAGE_TOKEN, image_seq_length, read_image_settings, read_tokenizer, token_id
 from .weights import (
     ADAPTER_WEIGHTS,
+    Tensor,
     check_weights,
     head_is_tied,
+    optional_names,
     pickles_in,
     read_headers,
     read_object,
@@ -240,9 +243,10 @@ def _open_bare(folder: Path, base: str | Path | None) -> Checkpoint:
     return _replaced(source, folder, "bare", files, names, config, None)
 
 
-def _config_on_disk(config: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
+def _config_on_disk(config: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
     """`config` without the row for the image token, when the weights come from a vocabulary that has none."""
-    rows = {entry.shape[0] for name, entry in tensors.items() if name.endswith(("shared.weight", "lm_head.weight"))}
+    aliases, (head, *_) = optional_names(layout_of(tensors) or "native")
+    rows = {tensors[name].shape[0] for name in (*aliases, head) if name in tensors}
     size = config["text_config"]["vocab_size"]
     if rows != {size - 1} or config["image_token_id"] != size - 1:
         return config
