@@ -314,7 +314,7 @@ def crop(image: Image.Image, box: Box) -> Image.Image:
 def to_supervision(page: Page, labels: Sequence[str] = ()) -> Any:
     """A page as supervision.Detections: xyxy, confidence, class_id and data["class_name"].
 
-    `class_id` is the place in `labels` (such as `Detector.labels`), or among the page's own labels in alphabetical order.
+    `class_id` is the place in `labels` (such as `Detector.labels`), or among the page's own labels, sorted.
 
     Raises MissingExtraError when the package supervision is not installed.
     """
