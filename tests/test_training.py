@@ -1,0 +1,259 @@
+"""What training must do: learn, compute the model's own loss, freeze what it says, leave checkpoints that just load."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from florentune import formats
+from florentune.errors import AnnotationError, CheckpointError, ConfigError, InputError
+from florentune.locations import box_to_bins, sorted_regions
+from florentune.model.checkpoint import open_checkpoint
+from florentune.model.florence import load_model
+from florentune.training import load_config, train
+from florentune.training.batches import AnswerEncoder, PageReader, padded_answers, prompt_ids
+from florentune.training.datasets import load_data
+from florentune.training.learner import TEXT_TARGETS, lora_names
+from florentune.training.objective import AnswerLoss
+from florentune.training.optimizer import learning_rate_factor
+from training_run import HEIGHT, LABELS, WIDTH, losses, make_pages, make_workplace, settings, weights
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return make_workplace(tmp_path_factory.mktemp("place"))
+
+
+def run(place, output, **changes):
+    return train(load_config(None, settings(place, output, **changes)))
+
+
+def test_two_pages_are_learned_and_come_back_bin_exact_from_stock_transformers(tmp_path):
+    """The gate that catches wrong losses, shifts, labels and layouts: overfit, save, load elsewhere, decode."""
+    from transformers import Florence2ForConditionalGeneration, Florence2Processor
+
+    place = make_workplace(tmp_path / "place", pages=3)
+    data = formats.read(place / "coco.json", images=place / "images")
+    data = data.with_pages(page for page in data.pages if page.regions)
+    formats.write(data, place / "two.json", format="coco")
+    result = run(
+        place,
+        tmp_path / "run",
+        dataset=str(place / "two.json"),
+        max_steps=240,
+        learning_rate=4e-3,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=60,
+        max_grad_norm=0.5,
+        logging_steps=60,
+    )
+    model = Florence2ForConditionalGeneration.from_pretrained(result.last, local_files_only=True).eval()
+    processor = Florence2Processor.from_pretrained(result.last, local_files_only=True)
+    for page in data.pages:
+        image = Image.open(place / "images" / page.image).convert("RGB")
+        inputs = processor(text="<OD>", images=image, return_tensors="pt")
+        text = processor.batch_decode(model.generate(**inputs, max_new_tokens=40))[0]
+        wanted = "".join(
+            region.label + "".join(f"<loc_{bin}>" for bin in box_to_bins(region.box, WIDTH, HEIGHT))
+            for region in sorted_regions(page.regions, LABELS)
+        )
+        assert text == f"</s><s>{wanted}</s>"
+
+
+def test_our_loss_is_the_models_own(place):
+    checkpoint = open_checkpoint(place / "tiny")
+    data = load_data(load_config(None, settings(place, place / "unused")))
+    encode = AnswerEncoder(checkpoint.tokenizer(), data.labels)
+    reader = PageReader(data.train, checkpoint, encode, vary=False, seed=0)
+    examples = [reader((0, index)) for index in range(len(data.train))]
+    answers = torch.from_numpy(padded_answers([example.answer for example in examples]))
+    pixels = torch.from_numpy(np.stack([example.pixels for example in examples]))
+    prompt = prompt_ids(checkpoint)
+    model = load_model(checkpoint)
+    with torch.no_grad():
+        sums = AnswerLoss(model, prompt)(pixels, None, answers)
+        image_ids = [model.config.image_token_id] * checkpoint.image_tokens
+        ids = torch.tensor([[*image_ids, *prompt]] * len(examples))
+        own = model(input_ids=ids, pixel_values=pixels, labels=answers).loss
+    assert float(sums.sum() / (answers >= 0).sum()) == pytest.approx(float(own), rel=1e-5)
+    assert len({len(example.answer) for example in examples}) > 1, "answers of one length would hide the padding"
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant", "constant_with_warmup"])
+def test_the_learning_rate_follows_transformers(kind):
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = get_scheduler(kind, optimizer, num_warmup_steps=7, num_training_steps=40)
+    for step in range(40):
+        assert learning_rate_factor(step, 40, 7, kind) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_accumulation_is_the_same_as_a_larger_batch(place, tmp_path):
+    run(place, tmp_path / "large", max_steps=4, per_device_train_batch_size=4)
+    run(place, tmp_path / "small", max_steps=4, per_device_train_batch_size=1, gradient_accumulation_steps=4)
+    assert list(losses(tmp_path / "small").values()) == pytest.approx(
+        list(losses(tmp_path / "large").values()), rel=1e-5
+    )
+
+
+def test_a_frozen_tower_is_frozen_and_all_else_learns(place, tmp_path):
+    result = run(place, tmp_path / "run", max_steps=2, freeze_vision_tower=True)
+    before, after = load_file(place / "tiny" / "model.safetensors"), load_file(result.last / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not {name for name in changed if ".vision_tower." in name}
+    assert {name.split(".")[1] for name in changed} >= {"multi_modal_projector", "language_model"}
+
+
+def test_kept_features_give_the_same_run_as_computing_them(place, tmp_path):
+    changes = {"max_steps": 8, "freeze_vision_tower": True, "per_device_train_batch_size": 4}
+    kept = run(place, tmp_path / "kept", **changes)
+    computed = run(place, tmp_path / "computed", cache_features=False, **changes)
+    files = list((tmp_path / "kept" / "features").rglob("*.safetensors"))
+    assert len(files) == 6, "eight pages, of which the three blank ones are the same image"
+    assert not (tmp_path / "computed" / "features").exists()
+    assert list(losses(tmp_path / "kept").values()) == pytest.approx(
+        list(losses(tmp_path / "computed").values()), rel=1e-4
+    )
+    assert kept.step == computed.step == 8
+
+
+def test_the_feature_store_keeps_to_its_limit(tmp_path):
+    from florentune.training.features import FeatureStore
+
+    value = torch.randn(4, 8, 8)
+    store = FeatureStore(tmp_path, limit=2500, tower="t" * 20)
+    for name in ("aa", "bb", "cc"):
+        store.put(name, value)
+    assert torch.equal(store.get("aa"), value)
+    assert torch.equal(store.get("bb"), value)
+    assert store.get("cc") is None
+    damaged = next(tmp_path.rglob("aa.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    assert store.get("aa") is None
+    assert not damaged.exists()
+
+
+def test_lora_touches_only_the_text_model_unless_the_tower_is_meant(place, tmp_path):
+    model = load_model(place / "tiny")
+    names = lora_names(model, ["fc1", "q_proj"], tower=False)
+    assert names
+    assert all(name.startswith("model.language_model.") for name in names)
+    assert any(".vision_tower." in name for name in lora_names(model, ["all"], tower=True))
+    with pytest.raises(ConfigError, match="did you mean 'q_proj'"):
+        lora_names(model, ["q_prj"], tower=False)
+
+    result = run(place, tmp_path / "run", max_steps=3, finetuning_type="lora", freeze_vision_tower=True, lora_rank=4)
+    before, after = load_file(place / "tiny" / "model.safetensors"), load_file(result.last / "model.safetensors")
+    assert before.keys() == after.keys(), "the adapter is merged, nothing of it is left in the names"
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("model.language_model.") for name in changed)
+    assert all(name.split(".")[-2] in TEXT_TARGETS for name in changed)
+
+    merged = load_model(open_checkpoint(tmp_path / "run" / "adapter", base=str(place / "tiny"))).state_dict()
+    assert all(torch.allclose(merged[name], after[name], atol=1e-6) for name in changed)
+
+
+def test_averaged_weights_are_what_is_shipped(place, tmp_path):
+    plain = run(place, tmp_path / "plain", max_steps=3)
+    averaged = run(place, tmp_path / "averaged", max_steps=3, ema=0.9)
+    assert losses(tmp_path / "plain") == losses(tmp_path / "averaged"), "averaging must not change the training"
+    start, end, mean = (load_file(f / "model.safetensors") for f in (place / "tiny", plain.last, averaged.last))
+    name = "model.language_model.shared.weight"
+    assert torch.dist(mean[name], start[name]) < torch.dist(end[name], start[name])
+    assert weights(plain.last) != weights(averaged.last)
+
+
+def test_gradient_checkpointing_and_bf16_train_to_nearly_the_same_losses(place, tmp_path):
+    run(place, tmp_path / "plain", max_steps=3)
+    run(place, tmp_path / "checkpointed", max_steps=3, gradient_checkpointing=True)
+    run(place, tmp_path / "bf16", max_steps=3, bf16=True)
+    plain = list(losses(tmp_path / "plain").values())
+    assert list(losses(tmp_path / "checkpointed").values()) == pytest.approx(plain, rel=1e-6)
+    found = list(losses(tmp_path / "bf16").values())
+    assert found == pytest.approx(plain, rel=0.02)
+    assert found != plain
+
+
+def test_validation_writes_best_with_thresholds_and_pictures(place, tmp_path):
+    result = run(place, tmp_path / "run", max_steps=4, val_size=3, eval_strategy="steps", eval_steps=2)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "val_loss" in line] == [0, 2, 4]
+    assert result.best is not None
+    calibration = json.loads((result.best / "calibration.json").read_text())
+    assert set(calibration["thresholds"]) == set(LABELS)
+    assert json.loads((result.best / "labels.json").read_text())["labels"] == list(LABELS)
+    assert result.pictures
+    assert all(path.is_file() for path in result.pictures)
+    assert result.best_metrics["val_loss"] < result.start_metrics["val_loss"]
+    report = json.loads((tmp_path / "run" / "data_report.json").read_text())
+    assert report["train"]["pages"] + report["validation"]["pages"] == 8
+
+
+def test_early_stopping_ends_a_run_that_does_not_get_better(place, tmp_path):
+    changes = {"max_steps": 50, "val_size": 3, "eval_strategy": "steps", "eval_steps": 1, "best_by": "loss"}
+    result = run(place, tmp_path / "run", early_stopping=2, learning_rate=0.0, **changes)
+    assert result.step == 3, "one validation sets the mark, two bring nothing better"
+    assert result.last is not None
+
+
+def test_dry_run_says_what_would_happen_and_writes_no_checkpoint(place, tmp_path, capsys):
+    config = load_config(None, settings(place, tmp_path / "run", num_train_epochs=2))
+    result = train(config, dry_run=True)
+    said = capsys.readouterr().err
+    assert result.step == 0
+    assert result.total_steps == 8
+    assert "8 pages" in said
+    assert "time" in said
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run" / "last").exists()
+
+
+def test_broken_images_are_listed_once_and_left_out(place, tmp_path):
+    make_pages(tmp_path / "pages", 12)
+    broken = tmp_path / "pages" / "images" / "paper0_0.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    changes = {"dataset": str(tmp_path / "pages" / "coco.json"), "images": str(tmp_path / "pages" / "images")}
+    run(place, tmp_path / "run", num_train_epochs=2, max_bad_share=0.1, **changes)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert [line["page"] for line in lines] == ["paper0_0.png"]
+    with pytest.raises(AnnotationError, match=r"1 of 12 pages.*max_bad_share"):
+        run(place, tmp_path / "refused", **changes)
+    assert not (tmp_path / "refused" / "checkpoints").exists()
+
+
+def test_a_page_that_vanishes_during_the_run_is_listed_and_the_run_goes_on(place, tmp_path, monkeypatch):
+    from florentune.errors import ImageError
+    from florentune.training.datasets import Sample
+
+    opened, whole = [], Sample.open
+
+    def sometimes(sample):
+        opened.append(sample.page.image)
+        if sample.page.image == "paper1_0.png" and opened.count("paper1_0.png") > 1:
+            raise ImageError("paper1_0.png: no such image", reason="missing")
+        return whole(sample)
+
+    monkeypatch.setattr(Sample, "open", sometimes)
+    result = run(place, tmp_path / "run", num_train_epochs=2)
+    assert result.step == 8
+    lines = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert [line["page"] for line in lines] == ["paper1_0.png"]
+
+
+def test_two_runs_cannot_share_a_folder(place, tmp_path):
+    from florentune.training.state import locked
+
+    with locked(tmp_path / "run"), pytest.raises(InputError, match="another training run"):
+        run(place, tmp_path / "run", max_steps=1)
+
+
+def test_a_missing_model_is_one_error_before_anything_is_trained(place, tmp_path):
+    with pytest.raises(CheckpointError):
+        run(place, tmp_path / "run", model_name_or_path=str(tmp_path / "nothing"))
