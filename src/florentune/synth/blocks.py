@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from .words import NAMES, Prose, acronym, invented
+from .vocabulary import NAMES
+from .words import Prose, acronym, invented
 
 EQUATIONS = (
     r"cal(L)(theta) = -1/N sum_(i=1)^N log p_theta (y_i | x_i) + lambda norm(theta)_2^2",
@@ -15,8 +16,8 @@ EQUATIONS = (
     r"partial u / (partial t) + (u dot nabla) u = -1/rho nabla p + nu nabla^2 u",
     r"p(x) = product_(t=1)^T p(x_t | x_(<t))",
     r'"KL"(q || p) = sum_z q(z) log q(z) / p(z) <= epsilon',
-    r"mat(a_(1 1), a_(1 2), dots, a_(1 n); a_(2 1), a_(2 2), dots, a_(2 n); dots.v, dots.v, dots.down, dots.v; a_(m 1), a_(m 2), dots, a_(m n)) vec(x_1, x_2, dots.v, x_n) = bold(b)",
-    r"f(x) = cases(x^2 &\"if\" x > 0, 0 &\"otherwise\")".replace('\\"', '"'),
+    r"mat(a_(1 1), dots, a_(1 n); dots.v, dots.down, dots.v; a_(m 1), dots, a_(m n)) vec(x_1, dots.v, x_n) = bold(b)",
+    r'f(x) = cases(x^2 &"if" x > 0, 0 &"otherwise")',
     r"nabla_theta J(theta) = EE_(pi_theta) [sum_(t=0)^T nabla_theta log pi_theta (a_t | s_t) A_t]",
     r"H = -sum_(chevron.l i j chevron.r) J_(i j) sigma_i sigma_j - h sum_i sigma_i",
     r"&a = b + c \ &quad = d / e + integral_Omega f dif mu \ &quad <= C norm(f)_(L^2)",
@@ -27,6 +28,7 @@ EQUATIONS = (
     r"PP(abs(1/n sum_(i=1)^n X_i - mu) >= t) <= 2 exp(- (2 n t^2) / (b - a)^2)",
 )
 
+NEEDS: tuple[tuple[str, ...], ...] = ((), ("Require",), ("Require", "Ensure"), ("Input", "Output"), ("Input",))
 SHORT = (
     ("cal(L)_1", "=", "EE_(x ~ p) [log D(x)]"),
     ("f(x)", "<=", "sum_(k=1)^K alpha_k phi.alt_k (x) + C norm(x)^2"),
@@ -82,38 +84,57 @@ def item_list(prose: Prose) -> str:
     return "\n" + "\n".join(items)
 
 
+STEPS = (
+    "$x_t <- f(x_(t-1))$", "*for* $i = 1, dots, n$ *do*", "*if* $a > b$ *then*", "*while* $norm(g) > epsilon$ *do*",
+    "$theta <- theta - eta nabla cal(L)$", "*return* $theta$", "*end*", "*end*", "*else*", "Sample $z ~ cal(N)(0, I)$",
+    "$cal(B) <- cal(B) union {(s_t, a_t, r_t)}$", "Compute $g_t$ with @eq by back-propagation",
+)  # fmt: skip
+
+
 def algorithm(prose: Prose) -> str:
-    """An algorithm float: rules, numbered steps with indentation, maybe no box."""
+    """Pseudo-code: numbered or bare steps between rules, in a frame, or with nothing round them."""
     rng = prose.rng
-    steps, depth = [], 0
-    for k in range(rng.randint(5, 16)):
-        step = rng.choice((
-            f"$x_t <- f(x_(t-1))$ \\ ", f"*for* $i = 1, dots, n$ *do* \\ ", f"*if* $a > b$ *then* \\ ", f"{prose.plain(rng.randint(3, 7))} \\ ",
-            f"$theta <- theta - eta nabla cal(L)$ \\ ", f"*return* $theta$ \\ ", "*end* \\ ",
-        ))  # fmt: skip
-        depth = max(depth - step.startswith("*end"), 0)
-        steps.append(f"{k + 1}: #h({depth * 10}pt) {step}")
-        depth += step.startswith(("*for", "*if"))
-    head = f"*Algorithm {rng.randint(1, 4)}* {prose.plain(rng.randint(3, 7)).capitalize()}"
-    rule = "line(length: 100%, stroke: 0.7pt)"
-    body = f"align(left)[{''.join(steps)}]"
-    need = f"[*Require:* {prose.plain(5)} $theta_0$, $eta$]"
-    return f"block(width: 100%, {{ set par(justify: false, first-line-indent: 0pt, leading: 0.5em); set block(spacing: 4pt); set text(size: 0.93em); {rule}; [{head}]; {rule}; {need}; {body}; {rule} }})"
+    steps, depth, numbered = [], 0, rng.random() < 0.75
+    for k in range(rng.randint(4, 22)):
+        step = (
+            rng.choice(STEPS).replace(" with @eq", "")
+            if rng.random() < 0.75
+            else prose.plain(rng.randint(3, 9)).capitalize()
+        )
+        depth = max(depth - step.startswith(("*end", "*else")), 0)
+        steps.append(f"{f'{k + 1}:' if numbered else ''} #h({depth * 10}pt) {step}")
+        depth += step.startswith(("*for", "*if", "*while", "*else"))
+    head = f"[*Algorithm {rng.randint(1, 4)}{rng.choice(('', ':'))}* {prose.plain(rng.randint(2, 8)).capitalize()}]"
+    needs = [f"*{word}:* {prose.plain(rng.randint(2, 9))} $theta_0$, $eta$" for word in rng.choice(NEEDS)]
+    body = f"[{' #linebreak() '.join(needs + steps)}]"
+    look = rng.choice(("rules", "rules", "rules", "frame", "bare", "below"))
+    rule = f"line(length: 100%, stroke: {rng.choice((0.5, 0.8, 1.0))}pt)"
+    order = {"rules": (rule, head, rule, body, rule), "below": (rule, body, rule, head)}.get(look, (head, body))
+    frame = "inset: 5pt, stroke: 0.6pt, " if look == "frame" else ""
+    setup = "set par(justify: false, first-line-indent: 0pt, leading: 0.5em); set block(spacing: 4pt); set align(left)"
+    return (
+        f"block(width: 100%, {frame}{{ {setup}; set text(size: {rng.choice((0.85, 0.93, 1))}em); {'; '.join(order)} }})"
+    )
 
 
 def code(prose: Prose) -> str:
-    """A listing in a typewriter font, on a grey ground or framed or bare."""
+    """A listing in a typewriter font: on a grey ground, framed, between rules or bare; captioned now and then."""
     rng, lines = prose.rng, []
-    for _ in range(rng.randint(4, 14)):
+    for _ in range(rng.randint(3, 22)):
         a, b = invented(rng), invented(rng)
-        lines.append(rng.choice((
-            f"def {a}({b}, n={rng.randint(1, 9)}):", f"    {a} = {b}.{invented(rng)}({rng.randint(0, 99)})", f"    return {a}",
-            f"    for i in range({rng.randint(2, 99)}):", f"        {a} += {b}[i]", f"import {a}", f"# {prose.plain(4)}", "",
-        )))  # fmt: skip
+        line = rng.choice((
+            f"def {a}({b}, n={rng.randint(1, 9)}):", f"    {a} = {b}.{invented(rng)}({rng.randint(0, 99)})",
+            f"    return {a}", f"    for i in range({rng.randint(2, 99)}):", f"        {a} += {b}[i]", f"import {a}",
+            f"# {prose.plain(4)}", "", f"  \"{a}\": \"{prose.plain(3)}\",",
+        ))  # fmt: skip
+        lines.append(line)
     text = "\n".join(lines)
-    look = rng.choice(("fill: luma(243)", "stroke: 0.5pt", "stroke: (left: 2pt + luma(180))", "inset: 0pt"))
-    lang = "python" if rng.random() < 0.6 else ""
-    return f"block(width: 100%, {look + ',' if 'inset' in look else look + ', inset: 6pt,'} text(size: 0.85em)[#set par(justify: false)\n```{lang}\n{text}\n```])"
+    looks = ("fill: luma(243), inset: 6pt", "stroke: 0.5pt, inset: 6pt", "stroke: (left: 2pt + luma(180)), inset: 6pt",
+             "stroke: (top: 0.6pt, bottom: 0.6pt), inset: (y: 5pt)", "inset: 0pt", "inset: (left: 12pt)")  # fmt: skip
+    caption = f"[Listing {rng.randint(1, 5)}: {prose.plain(5).capitalize()}.]; " if rng.random() < 0.25 else ""
+    raw = f"[#set par(justify: false, leading: 0.5em)\n```{rng.choice(('python', '', ''))}\n{text}\n```]"
+    body = f"text(size: {rng.choice((0.75, 0.85, 0.95))}em){raw}"
+    return f"{{ {caption}block(width: 100%, {rng.choice(looks)}, {body}) }}"
 
 
 def theorem(prose: Prose) -> str:
@@ -125,7 +146,8 @@ def theorem(prose: Prose) -> str:
     body = f"[{head}_{text}_]" if rng.random() < 0.5 else f"[{head}{text}]"
     if rng.random() < 0.35:
         fill = rng.choice(("luma(245)", "rgb(235,243,252)", "rgb(240,250,240)", "none"))
-        return f"block(width: 100%, inset: 6pt, fill: {fill}, stroke: 0.6pt + luma(120), radius: {rng.choice((0, 3))}pt, {body})"
+        frame = f"fill: {fill}, stroke: 0.6pt + luma(120), radius: {rng.choice((0, 3))}pt"
+        return f"block(width: 100%, inset: 6pt, {frame}, {body})"
     return f"block(width: 100%, {body})"
 
 
@@ -133,14 +155,15 @@ def reference(prose: Prose, k: int) -> str:
     """One entry of the reference list."""
     rng = prose.rng
     people = ", ".join(_author(rng) for _ in range(rng.randint(1, 5)))
-    venue = rng.choice(
-        (
-            f"Journal of {prose.title(2)}",
-            f"Proc. of {acronym(rng)}",
-            f"arXiv preprint arXiv:{rng.randint(1000, 2500)}.{rng.randint(1000, 19999)}",
-            f"In _{prose.title(4)}_, pages {rng.randint(1, 500)}--{rng.randint(501, 999)}",
-        )
+    pages = f"{rng.randint(1, 500)}--{rng.randint(501, 999)}"
+    preprint = f"arXiv preprint arXiv:{rng.randint(1000, 2500)}.{rng.randint(1000, 19999)}"
+    venues = (
+        f"_Journal of {prose.title(2)}_",
+        f"Proc. of {acronym(rng)}",
+        preprint,
+        f"In _{prose.title(4)}_, pages {pages}",
     )
+    venue = rng.choice(venues)
     title = prose.plain(rng.randint(5, 13)).capitalize()
     year = rng.randint(1985, 2025)
     if prose.cite_style == "()":

@@ -47,7 +47,7 @@ def spans(markers: Iterable[Mapping[str, Any]], columns: Sequence[tuple[float, f
 
 
 def ink_of(image: Image.Image) -> Ink:
-    """Where a page (RGB) differs visibly from its background, the colour of its top left pixel; shape (height, width)."""
+    """Where a page (RGB) differs visibly from its top left pixel, the background; shape (height, width)."""
     background = Image.new("RGB", image.size, image.getpixel((0, 0)))
     red, green, blue = ImageChops.difference(image, background).split()
     different: Ink = np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue)) > 5

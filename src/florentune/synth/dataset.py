@@ -18,7 +18,7 @@ from ..regions import Box
 from .boxes import MARGIN, REACH, Ink, grown, ink_of, spans, tight
 from .draft import Mark, Paper
 from .paper import Writer
-from .typeset import page_count, page_images, typeset
+from .typeset import fonts, page_count, page_images, typeset
 
 LABELS = ("table", "figure")
 LAYOUT_LABELS = (
@@ -66,6 +66,7 @@ def synthesize(
     The bytes depend on the settings alone, not on `workers`. `progress` is called with the pages of each paper done.
     Raises InputError where `settings` or `out` cannot be used and MissingExtraError without Typst.
     """
+    fonts()
     _check(out, settings, workers)
     jobs = list(enumerate(_page_counts(settings)))
     sheets: list[Sheet] = []

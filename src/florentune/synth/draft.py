@@ -22,13 +22,14 @@ PRELUDE = """
   let k = calc.min(1, h / calc.max(m.height, 1pt))
   if k < 1 { scale(k * 100%, reflow: true, block(width: w, body)) } else { block(width: w, body) }
 }
+#set document(date: none)
 #show footnote.entry: it => mark("footnote", it)
 """
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a marker's id stands for. `caption` is the id of an object's caption, `number` and `text` a caption's own."""
+    """What a marker's id stands for: `caption` is the id of an object's caption, `number` and `text` are its own."""
 
     label: str
     caption: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from .pictures import data_url, photographs, picture
 from .sketches import (
@@ -66,7 +67,7 @@ def network(prose: Prose, width: float) -> Svg:
     layers = [rng.randint(2, 7) for _ in range(rng.randint(3, 6))]
     svg, colours = Svg(60.0 * len(layers), 170), rng.choice(PALETTES)
     spots = [[(30 + 60 * k, 85 + (n - (count - 1) / 2) * 22) for n in range(count)] for k, count in enumerate(layers)]
-    for left, right in zip(spots, spots[1:], strict=False):
+    for left, right in pairwise(spots):
         for a in left:
             for b in right:
                 svg.line(a, b, "#aaa", 0.5)

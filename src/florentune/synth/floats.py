@@ -83,8 +83,8 @@ class Floats:
         space = "v(1fr)" if rng.random() < 0.7 else "v(24pt)"
         body = f"{space}; {f'; {space}; '.join(cells)}; v(1fr)"
         scope = "parent" if wide or d.style.columns == 1 else "column"
-        markup = f'#place(top, float: true, scope: "{scope}", block(width: 100%, height: {d.height * 0.985:.0f}pt, {{ {body} }}))'
-        return markup, d.height * (d.style.columns if wide else 1)
+        block = f"block(width: 100%, height: {d.height * 0.985:.0f}pt, {{ {body} }})"
+        return f'#place(top, float: true, scope: "{scope}", {block})', d.height * (d.style.columns if wide else 1)
 
     def _wrapped(self) -> tuple[str, float]:
         """A float at the side of running text."""
@@ -119,6 +119,7 @@ class Floats:
         word, separator = s.caption.split("1", 1)[0].strip(), s.caption.split("1", 1)[1].rstrip(" ")
         if kind == "table":
             word = {"FIG.": "TABLE", "FIGURE": "TABLE", "Fig.": "Table", "Figure": "Table", "Рис.": "Табл."}[word]
+            word = "TABLE" if s.name == "ieee" else word
             if s.name in ("ieee", "revtex"):
                 number = ROMAN[(int(number) - 1) % len(ROMAN)]
         words = d.prose.plain(rng.choice((3, 5, 8, 8, 12, 20, 35))).capitalize()
@@ -129,12 +130,11 @@ class Floats:
         text = f"_{plain}_" if s.caption_italic else (f"*{plain}*" if rng.random() < 0.08 else plain)
         text = " ".join([text, *sentences])
         if s.name == "ieee" and kind == "table":
-            look, text = f"{label.upper()} \\ ", f"#smallcaps[{text}]"
+            look, text = f"{label} \\ ", f"#smallcaps[{text}]"
         centred = (
             s.caption_centred
             or len(label + text) * s.caption_points * 0.46 < width
-            or s.name == "ieee"
-            and kind == "table"
+            or (s.name == "ieee" and kind == "table")
         )
         setup = f"set par(justify: {'false' if centred else 'true'}, first-line-indent: 0pt, leading: 0.52em)"
         align = "center" if centred and not (s.caption_left and not s.caption_centred) else "left"
@@ -147,7 +147,8 @@ class Floats:
         size = self.table_size * rng.choice((1, 1, 1, 0.9))
         code, text_heavy = tables.table(d.prose, width=width, rows=rows)
         how = "fit-text" if text_heavy else "fit"
-        setup = f"set text(size: {size * d.style.points:.1f}pt); set par(justify: false, leading: 0.45em, first-line-indent: 0pt)"
+        paragraph = "set par(justify: false, leading: 0.45em, first-line-indent: 0pt)"
+        setup = f"set text(size: {size * d.style.points:.1f}pt); {paragraph}"
         if not text_heavy and not rows and rng.random() < 0.06:
             other, heavy = tables.table(d.prose, width=width / 2, rows=0)
             if not heavy:

@@ -112,7 +112,8 @@ class Writer:
         if rng.random() < 0.4:
             return "none"
         number = f"{rng.randint(7, 25):02d}{rng.randint(1, 12):02d}.{rng.randint(1, 19999):05d}v{rng.randint(1, 4)}"
-        words = f"arXiv:{number} \\[{rng.choice(AREAS)}\\] {rng.randint(1, 28)} {rng.choice(MONTHS)} 20{rng.randint(10, 25)}"
+        date = f"{rng.randint(1, 28)} {rng.choice(MONTHS)} 20{rng.randint(10, 25)}"
+        words = f"arXiv:{number} \\[{rng.choice(AREAS)}\\] {date}"
         text = (
             f'mark("stamp", text(font: "STIXGeneral", size: 18pt, fill: luma({rng.choice((110, 130, 150))}))[{words}])'
         )
@@ -156,7 +157,8 @@ class Writer:
         """A small picture by the title, which is no figure."""
         name = f"f{len(self.draft.paper.files)}.svg"
         self.draft.paper.files[name] = str(drawings.logo(self.prose))
-        return f'align({self.rng.choice(("left", "right", "center"))}, image("{name}", height: {self.rng.uniform(14, 34):.0f}pt))'
+        side, height = self.rng.choice(("left", "right", "center")), self.rng.uniform(14, 34)
+        return f'align({side}, image("{name}", height: {height:.0f}pt))'
 
     def _abstract(self) -> str:
         s, p, rng = self.style, self.prose, self.rng

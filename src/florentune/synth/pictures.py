@@ -26,10 +26,11 @@ def _noise(rng: Random, width: int, height: int, channels: int, octaves: tuple[i
         layer = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
         total += np.asarray(layer, np.float32)[:, :, :channels] / octave**0.6
     low, high = total.min(), total.max()
-    return (total - low) / max(high - low, 1e-6)
+    scaled: Pixels = (total - low) / np.float32(max(high - low, 1e-6))
+    return scaled
 
 
-def _image(pixels: Pixels) -> Image.Image:
+def _image(pixels: npt.NDArray[np.floating]) -> Image.Image:
     """An RGB image of values in 0..1; one channel is repeated."""
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
@@ -42,12 +43,12 @@ def scene(rng: Random, width: int, height: int) -> Image.Image:
     ground = np.array([rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.6), rng.uniform(0.05, 0.4)], np.float32)
     fade = np.linspace(1.0, 0.65, height, dtype=np.float32)[:, None, None]
     image = _image(sky * fade * np.ones((height, width, 3), np.float32))
-    draw, horizon = ImageDraw.Draw(image), height * rng.uniform(0.35, 0.75)
-    ridge = horizon
-    points: list[tuple[float, float]] = [(0, height)]
-    for x in range(0, width + 1, max(width // 18, 1)):
+    draw = ImageDraw.Draw(image)
+    ridge = horizon = height * rng.uniform(0.35, 0.75)
+    points = [(0.0, float(height))]
+    for left in range(0, width + 1, max(width // 18, 1)):
         ridge = min(max(ridge + rng.uniform(-0.06, 0.06) * height, height * 0.2), height * 0.9)
-        points.append((x, ridge))
+        points.append((float(left), ridge))
     draw.polygon([*points, (width, height)], fill=_colour(ground))
     draw.rectangle((0, horizon + height * 0.12, width, height), fill=_colour(ground * rng.uniform(0.6, 1.4)))
     for _ in range(rng.randint(1, 9)):
@@ -86,7 +87,7 @@ def microscopy(rng: Random, width: int, height: int) -> Image.Image:
 
 def medical(rng: Random, width: int, height: int) -> Image.Image:
     """A grey slice: a bright ring with structure inside, on black."""
-    ys, xs = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)  # type: ignore[misc]
+    ys, xs = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     wobble = _noise(rng, width, height, 1, (3, 6))[:, :, 0] * 0.35
     radius = np.sqrt(xs**2 * rng.uniform(1, 1.6) + ys**2) + wobble
     body = (radius < 0.95).astype(np.float32) * (0.3 + 0.5 * _noise(rng, width, height, 1, (5, 12, 30))[:, :, 0])

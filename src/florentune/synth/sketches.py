@@ -303,11 +303,8 @@ def tokens(prose: Prose, width: float) -> Svg:
         x += w + 2
     for k in range(1, len(spots) if arcs else 0):
         a, b = spots[k], spots[rng.randrange(k)]
-        lift = min(abs(a - b) * 0.5, 34)
-        svg.curve(
-            f"M{a:.1f} {y - size:.1f} C{a:.1f} {y - size - lift:.1f} {b:.1f} {y - size - lift:.1f} {b:.1f} {y - size:.1f}",
-            "#555",
-            0.8,
-        )
+        foot = y - size
+        top = foot - min(abs(a - b) * 0.5, 34)
+        svg.curve(f"M{a:.1f} {foot:.1f} C{a:.1f} {top:.1f} {b:.1f} {top:.1f} {b:.1f} {foot:.1f}", "#555", 0.8)
     svg.height = y + 8
     return svg

@@ -8,8 +8,8 @@ from random import Random
 from .words import Prose, acronym, number
 
 TINTS = (
-    "luma(235)", "luma(220)", "luma(245)", "rgb(225,235,250)", "rgb(230,245,230)", "rgb(255,240,220)", "rgb(250,228,230)",
-    "rgb(255,250,215)", "rgb(238,230,248)",
+    "luma(235)", "luma(220)", "luma(245)", "rgb(225,235,250)", "rgb(230,245,230)", "rgb(255,240,220)",
+    "rgb(250,228,230)", "rgb(255,250,215)", "rgb(238,230,248)",
 )  # fmt: skip
 TITLES = (
     "rgb(60,90,160)",
@@ -46,7 +46,8 @@ def table(prose: Prose, *, width: float, rows: int = 0) -> tuple[str, bool]:
         return _text_table(prose, width, rows), True
     shape = _shape(rng, width, rows)
     parts = [_header(prose, shape.columns, shape.header), *_body(prose, shape)]
-    widths = "auto" if rng.random() < 0.88 else f"{width / shape.columns * rng.uniform(0.7, 0.98):.0f}pt"
+    even = rng.random() < 0.12 and width / shape.columns > 45
+    widths = f"{width / (shape.columns + 0.5) * rng.uniform(0.7, 0.98):.0f}pt" if even else "auto"
     align = rng.choice(
         (
             "center",
@@ -59,10 +60,8 @@ def table(prose: Prose, *, width: float, rows: int = 0) -> tuple[str, bool]:
     total = shape.header + shape.rows + (len(shape.groups) if shape.grouping == "title" else 0)
     rules = _rules(shape, total, rng.choice((0.5, 0.7, 0.8, 1.0, 1.2)))
     code = ",\n".join(part for part in parts if part)
-    return (
-        f"table(columns: ({widths},) * {shape.columns}, align: {align}, inset: {inset}, {_fill(rng, shape)} {rules}\n{code})",
-        False,
-    )
+    look = f"align: {align}, inset: {inset}, {_fill(rng, shape)} {rules}"
+    return f"table(columns: (auto, ..({widths},) * {shape.columns - 1}), {look}\n{code})", False
 
 
 def _shape(rng: Random, width: float, rows: int) -> Shape:
@@ -249,6 +248,7 @@ def prompt_box(prose: Prose) -> str:
     setup = "#set align(left)\n#set par(justify: false, first-line-indent: 0pt, leading: 0.5em, spacing: 0.75em)\n"
     inner = f"block(width: 100%, inset: 6pt)[{setup}{font}{chr(10).join(line + chr(10) for line in lines)}]"
     if rng.random() < 0.4:
-        bar = f'block(width: 100%, inset: 4pt, fill: {rng.choice(TITLES)}, align(left, text(fill: white, weight: "bold")[{prose.title(3)}]))'
-        inner = f"{bar}; {inner}"
-    return f"block(width: 100%, clip: true, fill: {tint}, stroke: {frame}, radius: {radius}pt, {{ set block(spacing: 0pt); {inner} }})"
+        title = f'text(fill: white, weight: "bold")[{prose.title(3)}]'
+        inner = f"block(width: 100%, inset: 4pt, fill: {rng.choice(TITLES)}, align(left, {title})); {inner}"
+    look = f"fill: {tint}, stroke: {frame}, radius: {radius}pt"
+    return f"block(width: 100%, clip: true, {look}, {{ set block(spacing: 0pt); {inner} }})"

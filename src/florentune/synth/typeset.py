@@ -18,8 +18,8 @@ from .draft import Paper
 
 
 @cache
-def _fonts() -> Any:
-    """Typst's embedded fonts and those inside matplotlib; never the system's, so that every machine sets one page alike."""
+def fonts() -> Any:
+    """Typst's own fonts and matplotlib's; never the system's, so that every machine sets a page alike."""
     for package in ("typst", "matplotlib"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "synth")
@@ -35,7 +35,7 @@ def _fonts() -> Any:
 
 def typeset(paper: Paper) -> tuple[bytes, list[dict[str, Any]]]:
     """The paper's PDF and its markers (see boxes.spans); MissingExtraError without the packages."""
-    fonts = _fonts()
+    available = fonts()
     import typst
 
     with tempfile.TemporaryDirectory(prefix="florentune-synth-") as folder:
@@ -43,7 +43,7 @@ def typeset(paper: Paper) -> tuple[bytes, list[dict[str, Any]]]:
             Path(folder, name).write_text(content, encoding="utf-8")
         main = Path(folder, "main.typ")
         main.write_text(paper.source, encoding="utf-8")
-        compiler = typst.Compiler(str(main), root=folder, font_paths=fonts, ignore_system_fonts=True)
+        compiler = typst.Compiler(str(main), root=folder, font_paths=available, ignore_system_fonts=True)
         try:
             pdf = compiler.compile(format="pdf", pdf_tags=False)
             markers = json.loads(compiler.query("<m>", field="value"))

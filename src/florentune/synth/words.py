@@ -9,63 +9,7 @@ import re
 from functools import cache
 from random import Random
 
-NOUNS = """model network layer method approach data set benchmark task image feature representation attention token
-sequence gradient loss objective baseline encoder decoder prompt agent policy reward state graph node edge kernel
-sample distribution variance prior posterior estimator bound theorem proof algorithm system framework pipeline
-module parameter weight embedding query document language corpus sentence word translation speech signal frequency
-domain shift error accuracy precision recall score metric evaluation experiment ablation result performance cost
-budget latency memory throughput hardware cluster training inference fine-tuning pre-training optimisation schedule
-temperature field particle galaxy spectrum detector photon electron lattice phase transition energy surface boundary
-flow turbulence pressure velocity cell protein gene sequence patient cohort trial treatment outcome survey market
-price agent household region country climate ocean rainfall sensor robot trajectory controller camera scene object
-mask depth pose shape texture resolution patch vocabulary dialogue user preference annotation label class cluster
-hypothesis assumption condition constraint equation matrix vector tensor manifold operator function space measure
-simulation architecture convolution backbone head block residual channel dropout batch epoch seed checkpoint
-knowledge reasoning chain step answer question context window retrieval passage index memory tool code program
-generation diffusion noise score sampler guidance likelihood entropy divergence mixture component expert router
-compression quantization pruning sparsity bit rank subspace projection basis coefficient threshold margin""".split()
-ADJECTIVES = """large small deep shallow robust efficient sparse dense linear nonlinear stochastic deterministic
-convex smooth local global hierarchical recurrent convolutional pretrained supervised unsupervised multimodal visual
-textual temporal spatial causal optimal approximate exact novel simple strong weak consistent significant relevant
-available recent previous different similar common standard popular complex challenging diverse synthetic real
-high-dimensional low-rank end-to-end fine-grained long-range zero-shot few-shot open-source domain-specific
-state-of-the-art task-agnostic magnetic thermal periodic chiral stellar clinical genetic empirical theoretical""".split()
-VERBS = """propose introduce present develop evaluate compare analyse study investigate demonstrate show observe find
-derive prove estimate compute train optimise learn extend generalise improve outperform reduce increase leverage
-exploit combine integrate sample select filter measure report describe consider define adopt follow apply employ
-construct design build collect annotate release""".split()
-ADVERBS = """significantly substantially consistently slightly notably typically generally jointly independently
-effectively efficiently directly empirically theoretically previously recently further also often carefully""".split()
-LINKS = """However Moreover Furthermore In-addition Consequently Therefore Specifically In-particular For-example
-By-contrast Intuitively Note-that Finally First Second Similarly As-a-result Hence Interestingly Empirically""".split()
-NAMES = """Adams Baker Chen Wang Zhang Li Liu Kumar Singh Gupta Tanaka Suzuki Kim Park Lee Nguyen Tran Garcia Lopez
-Silva Santos Rossi Bianchi Muller Schmidt Weber Dubois Martin Novak Kowalski Ivanov Petrov Johnson Smith Brown Davis
-Wilson Taylor Clark Hall Young King Wright Scott Green Hill Yamada Sato Cohen Levy Hassan Ali Khan Rahman Olsen Berg
-Larsen Virtanen Papadopoulos Yilmaz Okafor Mensah Abebe Fischer Huang Zhao Wu Zhou Xu Sun Hu Guo He Lin Luo""".split()
-FIRST = """Anna Ben Carlos Dina Elena Feng Grace Hiro Ivan Jia Kenji Laura Marco Nina Omar Priya Qing Rosa Sven Tara
-Uma Victor Wei Xin Yuki Zoe Alex Bo Chloe David Emma Felix Hannah Igor Julia Kevin Linh Maria Noah Olga Paul Ravi Sara
-Thomas Yang Yu Jun Min Hao""".split()
-PLACES = """University of Northfield|Institute for Advanced Computing|Eastlake University|National Laboratory of Physics
-|Department of Computer Science, Rivertown University|School of Engineering, Westbrook|Orion Research|Meridian AI
-|Max Huber Institute|Technical University of Lakeside|Kestrel Labs|College of Information, Southgate University
-|Center for Data Science, Hillcrest|Faculty of Mathematics, Elm University""".replace("\n", "").split("|")
-SYMBOLS = r"""$x_i$|$theta$|$alpha$|$beta in RR^d$|$f(x)$|$cal(L)$|$p(y bar.v x)$|$bold(W)$|$O(n log n)$|$k = 5$|$lambda$
-|$epsilon > 0$|$sigma^2$|$bold(h)_t$|$n times d$|$eta = 10^(-4)$|$hat(y)$|$cal(D)$|$phi.alt(x)$|$T = 0.7$|$EE[X]$|$delta_(i j)$
-|$s_t$|$a_t$|$pi_theta$|$q_phi (z bar.v x)$|$nabla_theta cal(L)$|$Omega$|$mu$|$G = (V, E)$|$m_chi$|$tau$|$ell_2$|$d_k$|$N$|$K$""".replace(
-    "\n", ""
-).split("|")
-TEMPLATES = """We V a A N that D improves the N of A N|The N of the N is A and depends on the A N|Our N D V the N by
- using a A N with A N|A N are A in A N, which makes the N of N A|In this N, we V the A N between N and N C|To V the N,
- we V a N with M A N|Previous work V the N of N C, but the A N remains A|The A N D outperforms the N by # points on
- the N N|When the N is A, the N of M is A and the N D decreases|This N is A because the N of each N is A|We V M as
- the N of the N, where M is the A N|It is A to V the N without A N or A N C|Given a N M, the N is to V the A N of
- the N|As shown in R, the A N D V the N by # % over the A N|There are # N in the N, with # A N for each N|The results
- in R V that A N are A for A N|We use the N of C with a N of # and a A N of #|Each N is V into A N, and the N is A
-|Let M be the A N and let M denote the N of N|Both N and N are A when the N is V by the N|These N suggest that A N
- V the N of A N even if the N is A|While A N can V the N, they D V A N at the N of N|For all N, we V the N N and
- V the N D|Following C, we D V the N with # N and a N of size #|The N between M and M gives the A N of the N""".replace(
-    "\n", ""
-).split("|")
+from .vocabulary import ADJECTIVES, ADVERBS, FIRST, LINKS, NAMES, NOUNS, PLACES, SYMBOLS, TEMPLATES, VERBS
 
 
 @cache
@@ -148,9 +92,9 @@ class Prose:
             return self._coloured(f"{rng.choice(('Figure', 'Table', 'Section', 'Fig.', 'Tab.'))}~{rng.randint(1, 9)}")
         if sign == "M":
             return rng.choice(SYMBOLS) if rng.random() < self.mathematics * 5 else f"the {rng.choice(NOUNS)}"
-        return {"V": lambda: rng.choice(VERBS), "D": lambda: rng.choice(ADVERBS), "C": self.citation}.get(
-            sign, lambda: number(rng)
-        )()
+        if sign == "C":
+            return self.citation()
+        return rng.choice(VERBS if sign == "V" else ADVERBS) if sign in "VD" else number(rng)
 
     def _filled(self, template: str) -> str:
         return re.sub(r"\b[NAVDCRM]\b|#", lambda slot: self._slot(slot[0]), template)
@@ -171,11 +115,17 @@ class Prose:
             text += f" ({self.plain(rng.randint(2, 6))})"
         return text + rng.choice((".", ".", ".", f" {self.citation()}."))
 
+    def _plain_slot(self, sign: str) -> str:
+        if sign == "C":
+            return ""
+        if sign == "M":
+            return self.rng.choice(NOUNS)
+        return f"Section {self.rng.randint(1, 9)}" if sign == "R" else self._slot(sign)
+
     def plain_sentence(self) -> str:
         """A sentence without any markup: its text is what a reader of the page sees."""
-        rng, text = self.rng, self.rng.choice(TEMPLATES)
-        words = {"C": lambda: "", "M": lambda: rng.choice(NOUNS), "R": lambda: f"Section {rng.randint(1, 9)}"}
-        text = re.sub(r"\b[NAVDCRM]\b|#", lambda slot: words.get(slot[0], lambda: self._slot(slot[0]))(), text)
+        template = self.rng.choice(TEMPLATES)
+        text = re.sub(r"\b[NAVDCRM]\b|#", lambda slot: self._plain_slot(slot[0]), template)
         return re.sub(r"\s+", " ", text[0].upper() + text[1:]).strip() + "."
 
     def paragraph(self, sentences: int = 0) -> str:
