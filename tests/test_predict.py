@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from florentune.cli import build_app
 from florentune.cli.predict import find_inputs
+from florentune.detector import load_detector
 from florentune.engines.export import export_onnx
 from florentune.errors import InputError
+from florentune.formats import read
 from test_detector import pages
 from test_engines import lively
 
@@ -134,6 +136,26 @@ def test_free_and_other_tasks(model, folder):
     assert free.splitlines()[1].startswith("</s><s>")
     caption = run(page, "-m", model, "--task", "<CAPTION>", "--json").stdout
     assert isinstance(json.loads(caption)["answer"], str)
+
+
+def test_label_writes_a_coco_file_that_reads_back(model, folder, tmp_path):
+    (folder / "bad.png").write_bytes(b"nothing")
+    out = tmp_path / "boxes.json"
+    result = CliRunner().invoke(build_app(), ["label", str(folder), "--out", str(out), "-m", str(model), "--conf", "0"])
+    assert result.exit_code == 1
+    assert "bad.png" in result.stderr
+    found = read(out, images=folder)
+    assert sorted(page.image for page in found.pages) == ["more/page.jpg", "page.png"]
+    assert found.labels == ("table", "figure")
+    predicted = {page.image: page.regions for page in load_detector(model).detect(named(folder), conf=0.0)}
+    for page in found.pages:
+        assert [region.label for region in page.regions] == [region.label for region in predicted[page.image]]
+        for region, expected in zip(page.regions, predicted[page.image], strict=True):
+            assert region.box == pytest.approx(expected.box, abs=1e-3)
+
+
+def named(folder):
+    return [("page.png", folder / "page.png"), ("more/page.jpg", folder / "more" / "page.jpg")]
 
 
 def test_the_program_ends_with_the_right_code(model, tmp_path):

@@ -17,6 +17,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "label",
     "extract",
     "export",
     "repair",

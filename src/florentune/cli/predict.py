@@ -80,7 +80,7 @@ def command(
     writer = _Writer(out, crops, detector.labels or ()) if out is not None else None
     failures: list[FlorentuneError] = []
     count = 0
-    for prediction in _with_progress(pages.predict(paths), len(paths)):
+    for prediction in with_progress(pages.predict(paths), len(paths)):
         count += 1
         if prediction.error is not None:
             failures.append(prediction.error)
@@ -224,7 +224,8 @@ class _Writer:
         return name
 
 
-def _with_progress(predictions: Iterator[Prediction], total: int) -> Iterator[Prediction]:
+def with_progress(predictions: Iterator[Prediction], total: int) -> Iterator[Prediction]:
+    """The predictions as they come, with a bar on a terminal where there is more than one."""
     from rich.console import Console
     from rich.progress import Progress
 
