@@ -22,8 +22,8 @@ _LABEL = re.compile(
         (?:(?:extended\s+data|supplement(?:ary|al)|appendix|online)\s+)?
         (?P<kind>t\s?able(?:au)?|tab\.|tbl\.|tabelle|tabl?[ea]la?|f\s?ig(?:\s?ure|ura)?s?\.?|abb(?:ildung|\.))
         \s*
-        (?P<number>(?:[A-Z]{1,2}\s?[.\-]?\s?)?\d{1,3}(?:[.\-–]\d{1,3})*(?:\s?\([a-z]\)|[a-z])?
-            |[IVXLC]{1,7}|[A-Z](?=\s*[:.|]))
+        (?P<number>(?-i:(?:[A-Z]{1,2}\s?[.\-]?\s?)?\d{1,3}(?:[.\-–]\d{1,3})*(?:\s?\([a-z]\)|[a-z])?
+            |[IVXLC]{1,7}|[A-Z](?=\s*[:.|])))
     )(?![A-Za-z0-9])(?P<rest>.*)$""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -98,7 +98,7 @@ def _start(lines: Sequence[Line], index: int, page: int) -> Caption | None:
     """The caption that starts with this line, as far as the line alone tells."""
     line = lines[index]
     found = _LABEL.match(line.text)
-    if not found or not found["label"][0].isupper() or (found["number"].isalpha() and not found["number"].isupper()):
+    if not found or not found["label"][0].isupper():
         return None
     rest = _SEPARATOR.match(found["rest"])
     assert rest is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from .tables import Table, read_table, words_in
 
 SCHEMA = "florentune.document/1"
 DOCUMENT = "document.json"
+_ABANDONED = 3600.0  # seconds after which a temporary file is no other run's work in progress
 
 
 class PageDetector(Protocol):
@@ -307,11 +309,12 @@ def _contents(draft: _Draft) -> dict[str, Any]:
 
 
 def _write(draft: _Draft, record: dict[str, Any]) -> None:
-    """Write the record last, then remove what an earlier run with other options left behind."""
+    """Write the record last, then remove what an earlier run left behind: other options' files, a dead run's parts."""
     write_json(draft.out / "figures.json", [pdffigures2(entry, draft.options.dpi) for entry in record["figures"]])
     write_json(draft.out / DOCUMENT, record)
     for stale in draft.out.iterdir():
-        if stale.name not in draft.files and stale.suffix in (".png", ".csv", ".pdf"):
+        abandoned = stale.suffix == ".tmp" and time.time() - stale.stat().st_mtime > _ABANDONED
+        if abandoned or (stale.name not in draft.files and stale.suffix in (".png", ".csv", ".pdf")):
             stale.unlink(missing_ok=True)
 
 

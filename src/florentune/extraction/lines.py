@@ -62,8 +62,14 @@ def union(boxes: Iterable[Box]) -> Box:
 
 
 def lines_of(page: PageText) -> list[Line]:
-    """The lines of a page in the order of its content stream."""
-    return [_line(group) for group in _groups(page)]
+    """The lines of a page in the order of its content stream, then those whose text is turned, top to bottom.
+
+    PDFium keeps the order of the stream only for text that is upright on the page as shown.
+    """
+    lines = [_line(group) for group in _groups(page)]
+    upright = [line for line in lines if line.angle == 0]
+    others = [line for line in lines if line.angle != 0]
+    return upright + sorted(others, key=lambda line: (line.angle, line.baseline, line.box.x1))
 
 
 def joined(lines: Iterable[Line]) -> str:

@@ -77,7 +77,10 @@ def serve(channel: Connection, factory: Factory, settings: Settings) -> None:
     """The main loop of a worker process: jobs come as JSON, events go back as JSON, until the channel closes."""
 
     def tell(**event: Any) -> None:
-        channel.send_bytes(json.dumps(event).encode())
+        try:
+            channel.send_bytes(json.dumps(event).encode())
+        except OSError:  # the driver is gone; no `except Exception` may take that for a fault of the document
+            raise SystemExit(1) from None
 
     try:
         try:
