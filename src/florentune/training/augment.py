@@ -28,7 +28,7 @@ def augment(
     """A varied page of `size` = (height, width) pixels, its regions, and the (width, height) they are measured in.
 
     The frame is moved at each side: inwards by up to 12 % of the page, never through a region, or outwards by up to
-    8 %, filled with the colour of the page's corner. Regions keep their order and whole extent.
+    8 %, filled with the colour of the paper. Regions keep their order and whole extent.
     """
     frame = _frame(image.size, regions, rng)
     height, width = size
@@ -65,13 +65,16 @@ def _resized(image: Image.Image, frame: Box, size: tuple[int, int]) -> Image.Ima
     left, top = round((part.x1 - frame.x1) * scale_x), round((part.y1 - frame.y1) * scale_y)
     right, bottom = round((part.x2 - frame.x1) * scale_x), round((part.y2 - frame.y1) * scale_y)
     inside = image.resize((max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BICUBIC, box=part)
-    page = Image.new("RGB", size, _corner(image))
+    page = Image.new("RGB", size, _paper(image))
     page.paste(inside, (left, top))
     return page
 
 
-def _corner(image: Image.Image) -> tuple[int, int, int]:
-    red, green, blue = np.asarray(image.crop((0, 0, 1, 1)))[0, 0, :3].tolist()
+def _paper(image: Image.Image) -> tuple[int, int, int]:
+    """The colour of the paper: the median of the four corners."""
+    right, bottom = image.width - 1, image.height - 1
+    corners = [image.getpixel(place) for place in ((0, 0), (right, 0), (0, bottom), (right, bottom))]
+    red, green, blue = np.median(np.asarray(corners), axis=0).astype(int).tolist()
     return red, green, blue
 
 

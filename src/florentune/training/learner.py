@@ -17,7 +17,6 @@ from .config import TrainConfig, did_you_mean
 from .features import FeatureStore, tower_digest
 from .state import replace_folder
 
-TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 _TEXT = "model.language_model."
 _TOWER = "model.vision_tower."
 
