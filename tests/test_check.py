@@ -16,8 +16,12 @@ from florentune.regions import Box, Page, Region
 BOX = Region("table", Box(10, 10, 50, 50))
 
 
-def noise(width=200, height=100):
-    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width), np.uint8))
+def noise(seed=0, left=15, top=15, right=46, bottom=46, width=200, height=100):
+    """A white page with random dots, by default inside of BOX."""
+    pixels = np.full((height, width), 255, np.uint8)
+    size = bottom - top, right - left
+    pixels[top:bottom, left:right] = np.random.default_rng(seed).integers(0, 2, size, np.uint8) * 255
+    return Image.fromarray(pixels)
 
 
 def png(image):
@@ -61,23 +65,76 @@ def test_findings_of_reading_come_first(tmp_path):
     [
         ([BOX, BOX], "duplicate_box"),
         ([BOX, Region("table", Box(10.01, 10.01, 50, 50))], "duplicate_box"),
+        ([BOX, Region("table", Box(10, 11, 50, 50))], "near_duplicate_box"),
+        ([BOX, Region("figure", Box(11, 10, 50, 50))], "near_duplicate_box"),
         ([Region("table", Box(10, 10, 10.01, 50))], "thin_box"),
         ([Region("table", Box(10, 10, 50, 10.01))], "thin_box"),
     ],
 )
 def test_boxes(images, regions, code):
-    assert codes(findings(images, page(*regions))) == [code]
+    assert codes(findings(images, page(*regions), decode=False)) == [code]
 
 
-def test_a_box_of_another_label_is_no_duplicate(images):
-    assert findings(images, page(BOX, Region("figure", BOX.box)), labels=("table", "figure")) == []
+def test_boxes_that_share_much_but_not_all_are_fine(images):
+    found = findings(images, page(BOX, Region("table", Box(10, 10, 50, 80))))
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((10, 10, 50, 50), []),
+        ((100, 10, 180, 90), ["blank_box"]),
+        ((10, 10, 30, 50), ["cut_ink"]),
+        ((30, 10, 50, 50), ["cut_ink"]),
+        ((10, 10, 50, 30), ["cut_ink"]),
+        ((10, 30, 50, 50), ["cut_ink"]),
+        ((0, 0, 200, 100), []),
+    ],
+)
+def test_ink_in_and_around_a_box(images, box, expected):
+    assert codes(findings(images, page(Region("table", Box(*box))))) == expected
+    doubled = [Region("table", Box(*(2 * value for value in box)))]
+    assert codes(findings(images, page(*doubled, width=400, height=200))) == ["other_resolution", *expected]
+
+
+def test_a_rule_along_the_edge_is_the_end_of_a_table(images, tmp_path):
+    pixels = np.asarray(noise()).copy()
+    pixels[48:53, 10:51] = 0
+    Image.fromarray(pixels).save(tmp_path / "ruled.png")
+    assert findings(images, page(image="ruled.png")) == []
+
+
+def test_pages_that_look_the_same_are_found_in_other_sizes(images, tmp_path):
+    big = noise(1, 20, 20, 380, 180, width=400, height=200)
+    whole = Region("table", Box(0, 0, 400, 200))
+    big.save(tmp_path / "big.png")
+    big.resize((300, 150)).convert("RGB").save(tmp_path / "small.jpg")
+    noise(2, 20, 20, 380, 180, width=400, height=200).save(tmp_path / "other.png")
+    Image.new("L", (400, 200), 255).save(tmp_path / "white.png")
+    Image.new("L", (400, 200), 255).save(tmp_path / "white2.png")
+
+    def of(name, **extra):
+        return Page(name, 400, 200, () if "white" in name else (whole,), extra)
+
+    found = findings(images, of("big.png"), of("other.png"), of("small.jpg"), of("white.png"), of("white2.png"))
+    assert codes(found) == ["other_resolution", "near_duplicate_page"]
+    assert "'big.png'" in found[1].message
+    train, val = (DataSet([of(name)], ("table",), images, source=name) for name in ("big.png", "small.jpg"))
+    assert codes(check_parts({"train": train, "val": val}))[-1] == "split_near_duplicate"
+    both = DataSet([of("big.png", split="train"), of("small.jpg", split="val")], ("table",), images)
+    assert codes(check_parts({"all": both}))[-1] == "split_near_duplicate"
 
 
 def test_more_boxes_than_the_decoder_can_write(images):
     boxes = [Region("table", Box(i, 1, i + 1, 99)) for i in range(21)]
-    assert findings(images, page(*boxes[:20]), max_tokens=2 + 20 * 5) == []
-    assert codes(findings(images, page(*boxes), max_tokens=2 + 20 * 5)) == ["too_many_boxes"]
-    assert codes(findings(images, page(*boxes[:20]), max_tokens=102, count_tokens=len)) == ["too_many_boxes"]
+
+    def of(count, **options):
+        return codes(findings(images, page(*boxes[:count]), max_tokens=2 + 20 * 5, decode=False, **options))
+
+    assert of(20) == []
+    assert of(21) == ["too_many_boxes"]
+    assert of(20, count_tokens=len) == ["too_many_boxes"]
 
 
 def test_400_boxes_are_too_many_for_1024_tokens(shared):
@@ -105,7 +162,7 @@ def exif(image, orientation, path):
 
 def test_images_that_differ_from_their_annotation(images, tmp_path):
     def of(name, **size):
-        return codes(findings(images, page(image=name, **size)))
+        return codes(findings(images, page(image=name, **size), decode=name == "cut.png"))
 
     (tmp_path / "text.png").write_text("no image")
     data = png(noise())
@@ -129,7 +186,7 @@ def test_headers_alone_do_not_find_a_cut_image(images, tmp_path):
 
 
 def test_two_names_of_one_file(images):
-    found = findings(images, page(image="a.png"), page(image="one/a.png"), page(image="two/a.png"))
+    found = findings(images, page(image="a.png"), page(image="one/a.png"), page(image="two/a.png"), decode=False)
     assert codes(found) == ["same_file"]
 
 
@@ -154,7 +211,8 @@ def test_progress_counts_every_page(images):
 
 
 def test_the_description_groups_by_kind_with_errors_first(images):
-    found = findings(images, page(BOX, BOX), *(page(image=f"{i}.png") for i in range(5)))
+    missing = (page(image=f"{i}.png") for i in range(5))
+    found = findings(images, page(BOX, BOX), *missing)
     lines = describe(found, examples=2)
     assert lines[0].startswith("error: missing_image: 5 (image left out). Remedy: ")
     assert lines[3] == "    ... and 3 more"

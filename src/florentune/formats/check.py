@@ -7,17 +7,27 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
 from ..errors import ImageError
 from ..images import ImageHeader
 from ..locations import Bins, box_to_bins
-from ..regions import Page
+from ..regions import Page, iou
 from .dataset import KINDS, SEVERITIES, DataSet, Issue
 from .folder import ImageFolder
+from .looks import Fingerprint, Look, look, near_duplicates
 from .split import by_part, leaks
 
 MAX_TOKENS = 1024
 _SAME_SHAPE = 0.01
+_SAME_OBJECT = 0.9
+
+
+class Inspection(NamedTuple):
+    """What check found in one data set, and the fingerprint of every page (None where no image was decoded)."""
+
+    issues: list[Issue]
+    fingerprints: list[Fingerprint | None]
 
 
 def check(
@@ -30,14 +40,13 @@ def check(
 ) -> list[Issue]:
     """Every issue of a data set: those of reading it and those of its labels, boxes, answers and images.
 
-    `decode` decodes every image completely, else only headers are read. `max_tokens` is what the decoder can write;
-    `count_tokens` gives the tokens of a label (without it a label counts as one, which may be too few).
-    `on_page` is called after every image. Raises nothing: a broken image is an issue.
+    `decode` decodes every image completely and looks at its pixels, else only headers are read. `max_tokens` is what
+    the decoder can write; `count_tokens` gives the tokens of a label (without it a label counts as one, which may be
+    too few). `on_page` is called after every image. Raises nothing: a broken image is an issue.
     """
-    issues = [*dataset.issues, *_check_labels(dataset)]
-    for page in dataset.pages:
-        issues.extend(_check_page(page, dataset.source, max_tokens, count_tokens or _one_token))
-    return issues + _check_images(dataset, decode, on_page)
+    issues, fingerprints = _inspect(dataset, decode, max_tokens, count_tokens or _one_token, on_page)
+    names = [page.image for page in dataset.pages]
+    return issues + _twins(names, fingerprints, [""] * len(names), dataset.source)
 
 
 def check_parts(
@@ -54,10 +63,44 @@ def check_parts(
     does not match.
     """
     issues: list[Issue] = []
-    for dataset in parts.values():
-        issues.extend(check(dataset, decode=decode, max_tokens=max_tokens, on_page=on_page))
-        issues.extend(leaks(by_part(dataset), group_by))
-    return issues + leaks(parts, group_by)
+    names: list[str] = []
+    places: list[str] = []
+    fingerprints: list[Fingerprint | None] = []
+    for part, dataset in parts.items():
+        found = _inspect(dataset, decode, max_tokens, _one_token, on_page)
+        issues += found.issues + leaks(by_part(dataset), group_by)
+        fingerprints += found.fingerprints
+        names += [page.image for page in dataset.pages]
+        places += [f"{part} {page.extra.get('split', '')}".strip() for page in dataset.pages]
+    return issues + leaks(parts, group_by) + _twins(names, fingerprints, places, ", ".join(parts))
+
+
+def _inspect(
+    dataset: DataSet,
+    decode: bool,
+    max_tokens: int,
+    count_tokens: Callable[[str], int],
+    on_page: Callable[[], None] | None,
+) -> Inspection:
+    issues = [*dataset.issues, *_check_labels(dataset)]
+    for page in dataset.pages:
+        issues.extend(_check_page(page, dataset.source, max_tokens, count_tokens))
+    found = _check_images(dataset, decode, on_page)
+    return Inspection(issues + found.issues, found.fingerprints)
+
+
+def _twins(
+    names: Sequence[str], fingerprints: Sequence[Fingerprint | None], places: Sequence[str], source: str
+) -> list[Issue]:
+    """Pages that look the same; worse when they are in different parts."""
+    issues = []
+    for first, second, bits in near_duplicates(fingerprints):
+        if names[first] != names[second]:
+            code = "near_duplicate_page" if places[first] == places[second] else "split_near_duplicate"
+            where = f" of {places[first]}" if places[first] else ""
+            text = f"looks like {names[first]!r}{where} ({bits} of 256 bits differ)"
+            issues.append(Issue(code, source, f"image {names[second]!r}", text))
+    return issues
 
 
 def _one_token(_label: str) -> int:
@@ -85,29 +128,33 @@ def _check_page(page: Page, source: str, max_tokens: int, count: Callable[[str],
         message = f"{len(page.regions)} boxes need {tokens:,} tokens, the decoder writes {max_tokens:,}"
         yield Issue("too_many_boxes", source, about, message)
     seen: set[tuple[str, Bins]] = set()
-    for region in page.regions:
+    for index, region in enumerate(page.regions):
         bins = box_to_bins(region.box, page.width, page.height)
         text = f"{region.label!r:.80} at {[round(value, 1) for value in region.box]}"
         if bins[0] == bins[2] or bins[1] == bins[3]:
             yield Issue("thin_box", source, about, text)
         if (region.label, bins) in seen:
             yield Issue("duplicate_box", source, about, text)
+        elif any(iou(region.box, other.box) > _SAME_OBJECT for other in page.regions[:index]):
+            yield Issue("near_duplicate_box", source, about, text)
         seen.add((region.label, bins))
 
 
-def _check_images(dataset: DataSet, decode: bool, on_page: Callable[[], None] | None) -> list[Issue]:
+def _check_images(dataset: DataSet, decode: bool, on_page: Callable[[], None] | None) -> Inspection:
     if dataset.images is None:
-        return [Issue("images_unchecked", dataset.source, f"{len(dataset.pages):,} images", "no image folder is known")]
-    issues = list(_shared_files(dataset, dataset.images))
+        about = f"{len(dataset.pages):,} images"
+        issue = Issue("images_unchecked", dataset.source, about, "no image folder is known")
+        return Inspection([issue], [None] * len(dataset.pages))
+    found = Inspection(list(_shared_files(dataset, dataset.images)), [])
     check_one = partial(_check_image, dataset.images, dataset.source, decode)
     # Decoders release Python's lock, so threads use every core.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for issue in pool.map(check_one, dataset.pages):
-            if issue is not None:
-                issues.append(issue)
+        for fingerprint, issues in pool.map(check_one, dataset.pages):
+            found.issues.extend(issues)
+            found.fingerprints.append(fingerprint)
             if on_page is not None:
                 on_page()
-    return issues
+    return found
 
 
 def _shared_files(dataset: DataSet, folder: ImageFolder) -> Iterator[Issue]:
@@ -119,15 +166,18 @@ def _shared_files(dataset: DataSet, folder: ImageFolder) -> Iterator[Issue]:
             yield Issue("same_file", dataset.source, f"file {file!r}", f"is meant by {sorted(names)}")
 
 
-def _check_image(folder: ImageFolder, source: str, decode: bool, page: Page) -> Issue | None:
+def _check_image(folder: ImageFolder, source: str, decode: bool, page: Page) -> Look:
     try:
         header = folder.header(page.image)
-        if decode:
-            folder.open(page.image)
+        image = folder.open(page.image) if decode else None
     except ImageError as error:
         code = "missing_image" if error.reason == "missing" else "unreadable_image"
-        return Issue(code, source, f"image {page.image!r}", str(error))
-    return _compare(page, header, source)
+        return Look(None, [Issue(code, source, f"image {page.image!r}", str(error))])
+    issue = _compare(page, header, source)
+    if image is None or (issue and issue.severity == "error"):
+        return Look(None, [issue] if issue else [])
+    found = look(page, image, source)
+    return Look(found.fingerprint, [*([issue] if issue else []), *found.issues])
 
 
 def _compare(page: Page, header: ImageHeader, source: str) -> Issue | None:
