@@ -148,7 +148,7 @@ def _confine(out: str) -> None:
             os.write(2, b"the pickle tried to write a file\n")
             os._exit(3)
         if event in _REFUSED_EVENTS:
-            os.write(2, f"the pickle tried {event} {str(arguments[0])[:80]}\n".encode())
+            os.write(2, f"the pickle tried {event} {arguments!s:.80}\n".encode())
             os._exit(3)
 
     sys.addaudithook(hook)
