@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from extraction_pdfs import Given, write_pdf
+from florentune.detector import load_detector
 from florentune.errors import DiskFullError, GenerationError
 from florentune.extraction import Options, process_document
 from florentune.extraction.captions import Caption
@@ -20,6 +21,7 @@ from florentune.extraction.linking import Detected, assignment, link
 from florentune.extraction.tables import read_table
 from florentune.pdf import PdfReader, RenderedPage
 from florentune.regions import Box
+from tiny_model import tiny_checkpoint
 
 PAGE = (612.0, 792.0)
 
@@ -147,6 +149,14 @@ def test_a_document_and_its_files(tmp_path, paper):
     first = json.loads((out / "figures.json").read_text())[0]
     assert (first["name"], first["figType"], first["page"]) == ("1", "Table", 0)
     assert first["regionBoundary"] == {"x1": 90, "y1": 115, "x2": 400, "y2": 180}
+
+
+def test_the_detector_that_ships_fits(tmp_path, paper):
+    model = tiny_checkpoint(tmp_path / "tiny")
+    record = process_document(paper[0], tmp_path / "out", load_detector(model), options=Options(dpi=72))
+    assert (record["status"], record["model"], record["pages_done"]) == ("ok", "tiny", 2)
+    labels = {part["label"] for entry in record["figures"] for part in entry["parts"]}
+    assert labels <= {"table", "figure"}
 
 
 def test_the_same_document_gives_the_same_bytes_and_leaves_nothing_stale(tmp_path, paper):
