@@ -1,4 +1,4 @@
-"""Thirty hostile model folders, opened in a child process that watches itself: no code of theirs runs, none is obeyed."""
+"""Hostile model folders, opened in a child process that watches itself: no code of theirs runs, none is obeyed."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tiny_model import tiny_checkpoint
 CODE = ("configuration_florence2.py", "modeling_florence2.py", "processing_florence2.py", "setup.py", "__init__.py")
 PICKLE = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0ctouch pwned1\x85R."
 WATCHER = """
-import json, resource, sys
+import json, sys
 import florentune.model.checkpoint, florentune.model.processor
 from florentune.errors import FlorentuneError
 top = sys.argv[1]
@@ -41,7 +41,8 @@ for name in sys.argv[2:]:
         found[name] = "opened"
     except FlorentuneError as error:
         found[name] = f"{error.exit_code} {error}"
-print(json.dumps({"found": found, "seen": seen, "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(json.dumps({"found": found, "seen": seen, "kilobytes": int(status["VmHWM"].split()[0])}))
 """
 
 
