@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from ast import literal_eval
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -168,3 +169,17 @@ def test_the_program_ends_with_the_right_code(model, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_the_python_of_the_documentation_runs(model, folder, tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parent.parent / "docs" / "inference.md").read_text()
+    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(blocks) >= 3
+    monkeypatch.chdir(tmp_path)
+    Image.open(folder / "page.png").save("page.png")
+    scope = {}
+    for block in blocks:
+        exec(block.replace('"nano"', repr(str(model))), scope)
+    assert "missing.png: no such" in capsys.readouterr().out
+    assert read(tmp_path / "boxes.json").pages[0].image == "page.png"
+    assert Image.open("drawn.png").size == (120, 160)
