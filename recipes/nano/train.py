@@ -1,6 +1,8 @@
 """Train nano from nothing.
 
-    python recipes/nano/train.py --real DIR --synth DIR --out RUN [--resume]
+    torchrun --nproc-per-node 2 recipes/nano/train.py --real DIR --synth DIR --out RUN [--resume]
+
+One process a core, each with one thread: two threads of one process wait for each other whenever the machine is busy.
 
 Writes RUN/log.jsonl, RUN/state.safetensors (resumable) and RUN/weights.safetensors (the moving average, what ships).
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -80,6 +83,24 @@ WEIGHTS = {
     "layout_location": 0.5,
     "layout_l1": 5.0,
 }
+
+
+def place() -> tuple[int, int]:
+    """(rank, world size) of this process."""
+    if torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def share_gradients(net: Nano) -> None:
+    """Average the gradients of all processes."""
+    world = place()[1]
+    if world > 1:
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients]) / world
+        torch.distributed.all_reduce(flat)
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
 
 class Average:
@@ -174,10 +195,23 @@ def restore(path: Path, net: Nano, average: Average, opts: list[torch.optim.Opti
     return step
 
 
+def watched_papers(papers: set[str]) -> set[str]:
+    """Every tenth paper, held out to watch the run and to calibrate."""
+    return set(sorted(papers)[::10])
+
+
+def watched_pages(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(image name, record) of the held-out pages of a source folder."""
+    records = [json.loads(line) for line in (folder / "pages.jsonl").read_text().splitlines()]
+    kept = [(record["image"], record) for record in records if not record["drop"] and "objects" in record]
+    papers = watched_papers({name.rpartition("_")[0] for name, _ in kept})
+    return [(name, record) for name, record in kept if name.rpartition("_")[0] in papers]
+
+
 def read_samples(options: argparse.Namespace) -> tuple[list[Sample], list[Sample]]:
     """Training samples, and the pages of every tenth real paper, held out to watch the run."""
     real = [sample for folder in options.real for sample in read_source(folder, real=True)]
-    watched = set(sorted({sample.paper for sample in real})[::10])
+    watched = watched_papers({sample.paper for sample in real})
     held = [sample for sample in real if sample.paper in watched]
     real = [sample for sample in real if sample.paper not in watched]
     made = [sample for folder in options.synth for sample in read_source(folder, real=False)]
@@ -202,7 +236,9 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("gloo")
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     prompts = {name: tokenizer.encode(prompt_for(task)).ids for name, task in TASKS.items()}
     stages = [(int(a), int(b)) for a, b in (part.split(":") for part in options.stages.split(","))]
@@ -229,10 +265,16 @@ def main() -> None:
 def loader_from(samples: list[Sample], tokenizer: Tokenizer, side: int, options: argparse.Namespace, step: int) -> Any:
     """Batches from a step on."""
     pages = Pages(samples, tokenizer, side, seed=options.seed, real_share=options.real_share)
-    sampler = range(step * options.batch, options.steps * options.batch)
+    rank, world = place()
+    sampler = range(step * options.batch + rank, options.steps * options.batch, world)
     return iter(
         torch.utils.data.DataLoader(
-            pages, options.batch, sampler=sampler, num_workers=options.workers, collate_fn=collate, prefetch_factor=3
+            pages,
+            options.batch // world,
+            sampler=sampler,
+            num_workers=options.workers,
+            collate_fn=collate,
+            prefetch_factor=3,
         )
     )
 
@@ -254,11 +296,14 @@ def run(net, average, opts, samples, held, tokenizer, options, stages, side, ste
         sigma = max(2.0, 20.0 * (1 - step / (0.4 * options.steps)))
         losses = losses_of(net, batch, side // 32, sigma, second=True)
         total = sum(WEIGHTS[name] * value for name, value in losses.items())
-        if not torch.isfinite(total):
-            print(f"step {step}: loss is {total}; the batch is left out", flush=True)
-            continue
         total.backward()
+        share_gradients(net)
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        if not torch.isfinite(norm):
+            print(f"step {step}: the gradient is not finite; the batch is left out", flush=True)
+            for opt in opts:
+                opt.zero_grad()
+            continue
         for opt in opts:
             for group in opt.param_groups:
                 group["lr"] = options.rate * rate_at(step, options.steps)
@@ -266,8 +311,8 @@ def run(net, average, opts, samples, held, tokenizer, options, stages, side, ste
             opt.zero_grad()
         average.update(net.florence, min(0.999, (step + 1) / (step + 10)))
         for name, value in {**losses, "norm": norm}.items():
-            means[name] = means.get(name, 0.0) + float(value)
-        if (step + 1) % 50 == 0:
+            means[name] = means.get(name, 0.0) + float(value.detach())
+        if (step + 1) % 50 == 0 and place()[0] == 0:
             record = {"step": step + 1, "side": side, **{k: round(v / 50, 4) for k, v in means.items()}}
             record["pages_per_s"] = round(50 * options.batch / (time.time() - clock), 1)
             means, clock = {}, time.time()
@@ -278,6 +323,8 @@ def run(net, average, opts, samples, held, tokenizer, options, stages, side, ste
             print(json.dumps(record), flush=True)
             log.write(json.dumps(record) + "\n")
             log.flush()
+    if place()[0] > 0:
+        return
     save(options.out / "state.safetensors", net, average, opts, options.steps)
     weights = {name: value.clone() for name, value in average.values.items() if name != "lm_head.weight"}
     save_file(weights, options.out / "weights.safetensors", metadata={"format": "pt"})

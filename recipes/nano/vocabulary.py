@@ -34,10 +34,7 @@ PROMPTS = (
     "Locate the region proposals in the image.",
     "Locate the phrases in the caption:",
 )
-WORDS = (
-    "table figure caption text heading title equation algorithm code list footnote reference header footer picture "
-    "formula chart image abstract author logo page number section diagram plot photo seal stamp signature paragraph"
-).split()
+WORDS = ["table", "figure", "caption", "text", "heading", "title", "equation", "algorithm", "code", "list", "footnote", "reference", "header", "footer", "picture", "formula", "chart", "image", "abstract", "author", "logo", "page", "number", "section", "diagram", "plot", "photo", "seal", "stamp", "signature", "paragraph"]
 
 
 def texts(papers: Path | None) -> Iterator[str]:
