@@ -27,6 +27,9 @@ class Learner:
     def __init__(self, checkpoint: Checkpoint, config: TrainConfig, device: torch.device) -> None:
         self.checkpoint, self._config = checkpoint, config
         self.model: Any = load_model(checkpoint, dtype=torch.float32, device=str(device))
+        if device.type == "cpu":
+            # the backward pass of PyTorch's fused attention is slower than plain matrix products there
+            self.model.set_attn_implementation("eager")
         self._adapted: Any = None
         self._frozen_tower = config.freeze_vision_tower
         if config.finetuning_type == "lora":
@@ -34,7 +37,9 @@ class Learner:
         if self._frozen_tower:
             self.model.model.vision_tower.requires_grad_(False)
         if config.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # transformers is renaming the method; the non-reentrant kind is the default of both
+            new = getattr(self.model, "activation_checkpointing_enable", None)
+            (new or self.model.gradient_checkpointing_enable)()
 
     def train(self) -> None:
         """Switch dropout on, except in a frozen tower, which computes as it does in inference."""

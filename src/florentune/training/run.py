@@ -16,7 +16,7 @@ import torch
 import transformers
 import yaml
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, FlorentuneError
 from ..files import written_whole
 from .config import TrainConfig
 from .console import Console
@@ -371,9 +371,10 @@ class _Run:
     def _plot(self) -> None:
         from ..report.plots import plot_loss
 
-        metrics = self.folder / "metrics.jsonl"
-        if metrics.is_file():
-            plot_loss(metrics, self.folder / "training_loss.png")
+        try:
+            plot_loss(self.folder / "metrics.jsonl", self.folder / "training_loss.png")
+        except FlorentuneError as error:  # no curve is no reason to end a run as failed
+            self.console.warn(f"training_loss.png: {error}")
 
 
 def _is_better(progress: Progress, value: float, metrics: Mapping[str, float | None]) -> bool:

@@ -99,7 +99,8 @@ class Validator:
         with_boxes = [index for index, page in enumerate(self.truth) if page.regions]
         for index in (with_boxes or list(range(len(self.truth))))[:_PICTURES]:
             path = folder / f"{Path(self.truth[index].image).stem}.png"
-            draw(predictions[index], self._samples[index].open()).save(path)
+            page, image = predictions[index], self._samples[index].open()
+            draw(page, image, labels=self._labels, truth=self.truth[index]).save(path)
             paths.append(path)
         return paths
 
