@@ -25,6 +25,9 @@ def command(
     ] = False,
     max_tokens: Annotated[int, typer.Option(min=8, help="How many tokens the decoder can write for a page.")] = 1024,
     examples: Annotated[int, typer.Option(min=0, help="How many findings of a kind to print.")] = 3,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for index.html: counts, heat maps, contact sheet, findings.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and all findings as JSON.")] = False,
 ) -> None:
     """Say what is wrong with a data set: file, place and remedy of every defect.
@@ -34,6 +37,8 @@ def command(
     Examples:
 
         florentune check data/annotations.json --images data/images
+
+        florentune check data/annotations.json --report out/data
 
         florentune check data/train.json data/val.json --group-by '^(arxiv_\\d+_\\d+)_'
     """
@@ -54,6 +59,11 @@ def command(
             max_tokens=max_tokens,
             on_page=lambda: bar.advance(task),
         )
+    written = None
+    if report is not None:
+        from ..report.data import write_data_report
+
+        written = write_data_report(report, parts, issues)
     failed = any(issue.severity == "error" for issue in issues)
     if as_json:
         summaries = {name: dataset.summary() for name, dataset in parts.items()}
@@ -63,5 +73,7 @@ def command(
             typer.echo(f"{name}: {dataset.describe()}")
         for line in describe(issues, examples=examples):
             typer.echo(line)
+        if written is not None:
+            typer.echo(f"report: {written}")
         typer.echo("errors found" if failed else "no errors")
     raise typer.Exit(1 if failed else 0)

@@ -15,6 +15,7 @@ from .dataset import Issue
 # Measured on 95 pages of ten real papers: a page rescaled by 3/4 differs from itself in at most 17 of 256 bits, the
 # two most alike pages in 48.
 SAME_PAGE_BITS = 24
+_SAME_SHARE = 0.25
 _GRID = 16
 _INK = 48
 _BLANK_SHARE = 0.0005
@@ -88,12 +89,15 @@ def near_duplicates(fingerprints: Sequence[Fingerprint | None]) -> Iterator[tupl
     if len(known) < 2:
         return
     # As +1 and -1 the bits of two pages that differ are (bits - product) / 2, one matrix product for a block of pages.
-    signs = np.stack([value for value in fingerprints if value is not None]).astype(np.float32) * 2 - 1
+    bits = np.stack([value for value in fingerprints if value is not None])
+    signs = bits.astype(np.float32) * 2 - 1
+    # A page with little on it sets few bits, so fewer may differ.
+    limits = np.minimum(SAME_PAGE_BITS, bits.sum(axis=1) * _SAME_SHARE)
     for start in range(0, len(known), _BLOCK):
         block = signs[start : start + _BLOCK]
         differing = (_GRID * _GRID - block @ signs[: start + len(block)].T) / 2
-        for row, bits in enumerate(differing):
-            earlier = bits[: start + row]
-            if len(earlier) and earlier.min() <= SAME_PAGE_BITS:
+        for row, counts in enumerate(differing):
+            earlier = counts[: start + row]
+            if len(earlier) and earlier.min() <= limits[start + row]:
                 nearest = int(earlier.argmin())
                 yield known[nearest], known[start + row], int(earlier[nearest])
