@@ -171,7 +171,7 @@ class Pages(torch.utils.data.Dataset):  # type: ignore[type-arg]
             text = kind + "".join(f"<loc_{b}>" for b in box_to_bins(Box(*box), 1, 1))
             ids += self.tokenizer.encode(text, add_special_tokens=False).ids
         complete = len(spoken) <= most
-        return (ids + [2] if complete else ids), complete
+        return ([*ids, 2] if complete else ids), complete
 
 
 def cleared(image: Image.Image, slot: np.ndarray, place: np.ndarray) -> Image.Image:

@@ -175,14 +175,14 @@ def snapped(box: np.ndarray, ink: np.ndarray, keep_out: list[np.ndarray]) -> np.
     return padded
 
 
-def label_page(image: Image.Image, lines: list[tuple[str, np.ndarray]], found: list[Found]) -> dict[str, Any]:
-    """Objects, layout regions and the reason to drop the page, boxes in pixels of `image`."""
-    ink = np.asarray(image.convert("L")) < 235
-    panels, captions = panels_of(found), captions_of(lines, found)
-    texts = [
-        box for label, score, box in found if label in ("text", "reference", "abstract", "doc_title") and score > 0.55
-    ]
-    groups: list[list[tuple[str, float, np.ndarray]]] = [[] for _ in captions]
+Panel = tuple[str, float, np.ndarray]
+
+
+def grouped(
+    panels: list[Panel], captions: list[tuple[str, np.ndarray]], texts: list[np.ndarray]
+) -> tuple[list[list[Panel]], list[Panel]]:
+    """The panels of each caption, the nearest one's, and those of none."""
+    groups: list[list[Panel]] = [[] for _ in captions]
     loose = []
     for panel in panels:
         gaps = [distance(panel[2], box, texts) + 12 * (kind != panel[0]) for kind, box in captions]
@@ -192,6 +192,30 @@ def label_page(image: Image.Image, lines: list[tuple[str, np.ndarray]], found: l
             groups[nearest].append(panel)
         else:
             loose.append(panel)
+    return groups, loose
+
+
+def defect(objects: list[tuple[str, np.ndarray]], texts: list[np.ndarray]) -> str | None:
+    """What is wrong with the boxes of a page, if anything."""
+    for index, (_, box) in enumerate(objects):
+        size = box[2:] - box[:2]
+        if any(covered(t, box) > 0.6 and (t[2:] - t[:2]).prod() > 0.15 * size.prod() for t in texts):
+            return "a box holds a paragraph"
+        if any(covered(box, other) > 0.05 for _, other in objects[:index] + objects[index + 1 :]):
+            return "boxes overlap"
+        if size.min() < 18:
+            return "a box is too small"
+    return None
+
+
+def label_page(image: Image.Image, lines: list[tuple[str, np.ndarray]], found: list[Found]) -> dict[str, Any]:
+    """Objects, layout regions and the reason to drop the page, boxes in pixels of `image`."""
+    ink = np.asarray(image.convert("L")) < 235
+    captions = captions_of(lines, found)
+    paragraphs = ("text", "reference", "abstract", "doc_title")
+    texts = [box for label, score, box in found if label in paragraphs and score > 0.55]
+    groups, loose = grouped(panels_of(found), captions, texts)
+    keep_out = [box for _, box in captions]
     objects, drop = [], None
     for (kind, caption), group in zip(captions, groups, strict=True):
         if not group or max(score for _, score, _ in group) < SURE:
@@ -199,26 +223,18 @@ def label_page(image: Image.Image, lines: list[tuple[str, np.ndarray]], found: l
             continue
         union = np.r_[np.min([b[:2] for *_, b in group], 0), np.max([b[2:] for *_, b in group], 0)]
         union = with_lines_between(union, caption, lines, texts)
-        objects.append((kind, snapped(union, ink, [box for _, box in captions])))
+        objects.append((kind, snapped(union, ink, keep_out)))
     for kind, score, box in loose:
         inside = any(covered(box, other) > 0.6 for _, other in objects)
         if score >= 0.8 and kind == "table" and not inside:
-            objects.append((kind, snapped(box, ink, [b for _, b in captions])))
+            objects.append((kind, snapped(box, ink, keep_out)))
         elif score >= DOUBTFUL + 0.05 and not inside:
             drop = drop or f"a {kind} at {score:.2f} without a caption"
-    for index, (_, first) in enumerate(objects):
-        area = (first[2:] - first[:2]).prod()
-        if any(covered(t, first) > 0.6 and (t[2:] - t[:2]).prod() > 0.15 * area for t in texts):
-            drop = drop or "a box holds a paragraph"
-        if any(covered(first, second) > 0.05 for _, second in objects[:index] + objects[index + 1 :]):
-            drop = drop or "boxes overlap"
-        if (first[2:] - first[:2]).min() < 18:
-            drop = drop or "a box is too small"
     layout = [(LAYOUT[label], box) for label, score, box in found if label in LAYOUT and score > 0.4]
     return {
         "objects": [[kind, [round(float(v), 1) for v in box]] for kind, box in objects],
         "layout": [[kind, [round(float(v), 1) for v in box]] for kind, box in layout],
-        "drop": drop,
+        "drop": drop or defect(objects, texts),
     }
 
 

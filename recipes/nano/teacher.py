@@ -9,7 +9,11 @@ import onnxruntime
 from PIL import Image
 
 # The label order of PP-DocLayout's 23 classes, as its model card lists them.
-LABELS = ["paragraph_title", "image", "text", "number", "abstract", "content", "figure_title", "formula", "table", "table_title", "reference", "doc_title", "footnote", "header", "algorithm", "footer", "seal", "chart_title", "chart", "formula_number", "header_image", "footer_image", "aside_text"]
+LABELS = (
+    *("paragraph_title", "image", "text", "number", "abstract", "content", "figure_title", "formula"),
+    *("table", "table_title", "reference", "doc_title", "footnote", "header", "algorithm", "footer"),
+    *("seal", "chart_title", "chart", "formula_number", "header_image", "footer_image", "aside_text"),
+)
 SIDE = 480
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)

@@ -10,6 +10,7 @@ Writes RUN/log.jsonl, RUN/state.safetensors (resumable) and RUN/weights.safetens
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -19,8 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from data import LAYOUT, OBJECTS, Pages, Sample, collate, dense_targets, read_source
+from data import LAYOUT, MEAN, OBJECTS, STD, Pages, Sample, collate, dense_targets, read_source
 from network import Nano, greedy
+from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -41,6 +44,11 @@ def optimizers(net: Nano, rate: float) -> list[torch.optim.Optimizer]:
     return [muon, adam]
 
 
+def stages_of(text: str) -> list[tuple[int, int]]:
+    """`0:224,1350:448` as (first step, image side) pairs."""
+    return [(int(first), int(side)) for first, side in (part.split(":") for part in text.split(","))]
+
+
 def stage_of(step: int, stages: list[tuple[int, int]]) -> int:
     """The image side in pixels at a step; stages are (first step, side)."""
     return next(side for first, side in reversed(stages) if step >= first)
@@ -53,21 +61,20 @@ def rate_at(step: int, steps: int, warmup: int = 300) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1)))
 
 
-def losses_of(net: Nano, batch: dict[str, Any], grid: int, sigma: float, second: bool) -> dict[str, torch.Tensor]:
+def losses_of(net: Nano, batch: dict[str, Any], grid: int, sigma: float) -> dict[str, torch.Tensor]:
     """Every loss of a batch by name."""
     target = dense_targets(batch["boxes"], grid)
     with torch.autocast("cpu", torch.bfloat16):
         cells, tokens = net.see(batch["pixels"])
         read = net.read(tokens, "od")
         logits = net.say(read, batch["od"])
-        extra = net.say(net.read(tokens[::2], "layout"), batch["layout"][::2]) if second else None
+        extra = net.say(net.read(tokens[::2], "layout"), batch["layout"][::2])
     losses = dict(zip(("tower_class", "tower_box"), net.tower_head.loss(cells, target), strict=True))
     image = read[:, 1 : 1 + grid * grid]
     losses |= dict(zip(("encoder_class", "encoder_box"), net.encoder_head.loss(image, target), strict=True))
     losses |= net.token_loss(logits, batch["od"], sigma)
-    if extra is not None:
-        spoken = net.token_loss(extra, batch["layout"][::2], sigma)
-        losses |= {f"layout_{name}": value for name, value in spoken.items()}
+    spoken = net.token_loss(extra, batch["layout"][::2], sigma)
+    losses |= {f"layout_{name}": value for name, value in spoken.items()}
     return losses
 
 
@@ -116,11 +123,6 @@ class Average:
 
 def score(net: Nano, average: Average, samples: list[Sample], tokenizer: Tokenizer, side: int) -> dict[str, float]:
     """Page success of the averaged weights on held-out pages, decoded as the product does."""
-    import io
-
-    from data import MEAN, STD
-    from PIL import Image
-
     kept = {name: value.detach().clone() for name, value in net.florence.state_dict().items()}
     net.florence.load_state_dict(average.values)
     net.eval()
@@ -171,8 +173,6 @@ def save(path: Path, net: Nano, average: Average, opts: list[torch.optim.Optimiz
 
 def restore(path: Path, net: Nano, average: Average, opts: list[torch.optim.Optimizer], *, weights_only: bool) -> int:
     """Load what `save` wrote; returns the step to go on with."""
-    from safetensors import safe_open
-
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
         step = int(file.metadata()["step"])
@@ -223,9 +223,12 @@ def main() -> None:
     parser.add_argument("--real", type=Path, nargs="*", default=[])
     parser.add_argument("--synth", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--stages", default="0:224,1500:448", help="first step:image side, ...")
+    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--stages", default="0:224,1350:448", help="first step:image side, ...")
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument(
+        "--sigma", type=float, default=2.0, help="bins round a location that count as right, at the end"
+    )
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--real-share", type=float, default=0.5)
     parser.add_argument("--workers", type=int, default=1)
@@ -241,7 +244,7 @@ def main() -> None:
         torch.distributed.init_process_group("gloo")
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     prompts = {name: tokenizer.encode(prompt_for(task)).ids for name, task in TASKS.items()}
-    stages = [(int(a), int(b)) for a, b in (part.split(":") for part in options.stages.split(","))]
+    stages = stages_of(options.stages)
     net = Nano(tokenizer, len(LAYOUT), prompts)
     side = stages[0][1]
     net.prepare(side // 32)
@@ -259,7 +262,7 @@ def main() -> None:
         f"{len(samples)} pages, {len(held)} to watch, {sum(p.numel() for p in net.florence.parameters()):,} weights",
         flush=True,
     )
-    run(net, average, opts, samples, held, tokenizer, options, stages, side, step)
+    run(net, average, opts, samples, held, tokenizer, options, side, step)
 
 
 def loader_from(samples: list[Sample], tokenizer: Tokenizer, side: int, options: argparse.Namespace, step: int) -> Any:
@@ -279,55 +282,89 @@ def loader_from(samples: list[Sample], tokenizer: Tokenizer, side: int, options:
     )
 
 
-def run(net, average, opts, samples, held, tokenizer, options, stages, side, step) -> None:  # type: ignore[no-untyped-def]
-    """The loop."""
-    loader, means, clock = None, {}, time.time()
-    log = (options.out / "log.jsonl").open("a")
+class Log:
+    """Means of the losses over some steps, and the speed."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.sums, self.clock = path.open("a"), {}, time.time()
+
+    def add(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+
+    def record(self, step: int, side: int, batch: int, every: int) -> dict[str, Any]:
+        """The means since the last record, which they are then counted from."""
+        means = {name: round(value / every, 4) for name, value in self.sums.items()}
+        speed = round(every * batch / (time.time() - self.clock), 1)
+        self.sums, self.clock = {}, time.time()
+        return {"step": step, "side": side, **means, "pages_per_s": speed}
+
+    def write(self, record: dict[str, Any]) -> None:
+        print(json.dumps(record), flush=True)
+        self.file.write(json.dumps(record) + "\n")
+        self.file.flush()
+        self.clock = time.time()
+
+
+def update(net: Nano, average: Average, opts: list[torch.optim.Optimizer], rate: float, step: int) -> torch.Tensor:
+    """One optimizer step from the gradients of all processes; left out where they are not finite. Their norm."""
+    share_gradients(net)
+    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+    finite = bool(torch.isfinite(norm))
+    if not finite:
+        print(f"step {step}: the gradient is not finite; the batch is left out", flush=True)
+    for opt in opts:
+        for group in opt.param_groups:
+            group["lr"] = rate
+        if finite:
+            opt.step()
+        opt.zero_grad()
+    average.update(net.florence, min(0.999, (step + 1) / (step + 10)))
+    return norm
+
+
+def grown(net: Nano, average: Average, old: int, new: int) -> None:
+    """Go on with larger images; the average starts anew."""
+    net.regrid(old // 32, new // 32)
+    average.values = {name: value.detach().clone() for name, value in net.florence.state_dict().items()}
+
+
+def run(
+    net: Nano,
+    average: Average,
+    opts: list[torch.optim.Optimizer],
+    samples: list[Sample],
+    held: list[Sample],
+    tokenizer: Tokenizer,
+    options: argparse.Namespace,
+    side: int,
+    first: int,
+) -> None:
+    """The loop, from step `first` on, at first with images of `side` pixels."""
+    log, stages, loader = Log(options.out / "log.jsonl"), stages_of(options.stages), None
     encoder_places = net.florence.model.language_model.encoder.embed_positions.weight
-    for step in range(step, options.steps):
+    for step in range(first, options.steps):
         wanted = stage_of(step, stages)
         if wanted != side:
-            net.regrid(side // 32, wanted // 32)
-            average.values = {name: value.detach().clone() for name, value in net.florence.state_dict().items()}
+            grown(net, average, side, wanted)
         if wanted != side or loader is None:
             side, loader = wanted, loader_from(samples, tokenizer, wanted, options, step)
         encoder_places.requires_grad_(side == stages[-1][1])
-        batch = next(loader)
-        sigma = max(2.0, 20.0 * (1 - step / (0.4 * options.steps)))
-        losses = losses_of(net, batch, side // 32, sigma, second=True)
-        total = sum(WEIGHTS[name] * value for name, value in losses.items())
-        total.backward()
-        share_gradients(net)
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        if not torch.isfinite(norm):
-            print(f"step {step}: the gradient is not finite; the batch is left out", flush=True)
-            for opt in opts:
-                opt.zero_grad()
-            continue
-        for opt in opts:
-            for group in opt.param_groups:
-                group["lr"] = options.rate * rate_at(step, options.steps)
-            opt.step()
-            opt.zero_grad()
-        average.update(net.florence, min(0.999, (step + 1) / (step + 10)))
-        for name, value in {**losses, "norm": norm}.items():
-            means[name] = means.get(name, 0.0) + float(value.detach())
+        sigma = max(options.sigma, 20.0 * (1 - step / (0.4 * options.steps)))
+        losses = losses_of(net, next(loader), side // 32, sigma)
+        sum(WEIGHTS[name] * value for name, value in losses.items()).backward()
+        norm = update(net, average, opts, options.rate * rate_at(step, options.steps), step)
+        log.add({**losses, "norm": norm})
         if (step + 1) % 50 == 0 and place()[0] == 0:
-            record = {"step": step + 1, "side": side, **{k: round(v / 50, 4) for k, v in means.items()}}
-            record["pages_per_s"] = round(50 * options.batch / (time.time() - clock), 1)
-            means, clock = {}, time.time()
+            record = log.record(step + 1, side, options.batch, 50)
             if (step + 1) % options.save_every == 0:
                 save(options.out / "state.safetensors", net, average, opts, step + 1)
                 record |= score(net, average, held, tokenizer, side)
-                clock = time.time()
-            print(json.dumps(record), flush=True)
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-    if place()[0] > 0:
-        return
-    save(options.out / "state.safetensors", net, average, opts, options.steps)
-    weights = {name: value.clone() for name, value in average.values.items() if name != "lm_head.weight"}
-    save_file(weights, options.out / "weights.safetensors", metadata={"format": "pt"})
+            log.write(record)
+    if place()[0] == 0:
+        save(options.out / "state.safetensors", net, average, opts, options.steps)
+        weights = {name: value.clone() for name, value in average.values.items() if name != "lm_head.weight"}
+        save_file(weights, options.out / "weights.safetensors", metadata={"format": "pt"})
 
 
 if __name__ == "__main__":
