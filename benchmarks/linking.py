@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/linking.py /tmp/papers [--list]
 
 The detector is replaced by the true boxes, so this measures captions and linking alone. A caption is linked when the
-document has an entry of its kind and number whose box is the true one (IoU >= 0.9); its text is right when it equals the
+document has an entry of its kind and number whose box is the true one (IoU >= 0.9); its text is right when it is the
 true text apart from blanks, hyphens at line ends and the font's ligatures.
 """
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..extraction.pools import Pool
     from ..extraction.work import Factory, Settings
 
+_LOG_SECONDS = 30.0
+
 
 def command(
     inputs: Annotated[
@@ -114,7 +116,7 @@ def _run(
     threads = max((os.cpu_count() or 1) // count, 1)
     factory: Factory = partial(load_detector, model, engine=engine, threads=threads)
     pool: Pool = RayPool(count, factory, settings, ray) if ray else LocalPool(count, factory, settings)
-    console = Console(stderr=True)
+    console, told = Console(stderr=True), 0.0
     with console.status("starting") as status:
 
         def report(record: dict[str, Any], progress: Progress) -> None:
@@ -123,6 +125,10 @@ def _run(
             elif record["status"] != "ok":
                 console.print(f"{record['source']}: {record['status']}: {record['message']}", markup=False)
             status.update(progress.line())
+            nonlocal told
+            if not console.is_terminal and progress.seconds - told > _LOG_SECONDS:  # a log of a job, not a bar
+                told = progress.seconds
+                console.print(progress.line(), markup=False, highlight=False)
 
         progress = run_batch(
             jobs, pool, settings, model=model, silence=silence, retry=_retry(retry), on_document=report
