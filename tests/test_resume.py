@@ -192,9 +192,9 @@ def test_kill_9_loses_nothing(place, tmp_path):
 
 
 @pytest.mark.torture
-def test_kill_9_two_hundred_times(place, tmp_path):
-    for round_ in range(25):
-        survive_kills(place, tmp_path / str(round_), kills=8, seed=round_)
+@pytest.mark.parametrize("seed", range(25))
+def test_kill_9_two_hundred_times(place, tmp_path, seed):
+    survive_kills(place, tmp_path, kills=8, seed=seed)
 
 
 # T2: disk full
@@ -473,6 +473,9 @@ def test_a_dead_rank_ends_the_job(place, tmp_path):
     os.kill(ranks[1], signal.SIGKILL)
     code, _ = finish(process, seconds=60)
     assert code != 0
+
+
+# T3 again, at every step
 
 
 @pytest.mark.torture

@@ -1,6 +1,7 @@
 """What training must do: learn, compute the model's own loss, freeze what it says, leave checkpoints that just load."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,3 +258,34 @@ def test_two_runs_cannot_share_a_folder(place, tmp_path):
 def test_a_missing_model_is_one_error_before_anything_is_trained(place, tmp_path):
     with pytest.raises(CheckpointError):
         run(place, tmp_path / "run", model_name_or_path=str(tmp_path / "nothing"))
+
+
+def test_the_recipe_of_llamafactory_trains_on_its_own_demo(shared, place, tmp_path, monkeypatch, capsys):
+    """The seed's YAML and the seed's two palette-mode pages, through the command line."""
+    from florentune.cli import main
+
+    demo = (
+        shared / "llamafactory_demo" if (shared / "llamafactory_demo").is_dir() else shared / "data/llamafactory_demo"
+    )
+    name = "TF-ID-arxiv-papers_example"
+    formats.register(tmp_path / "dataset_info.json", {name: demo / f"{name}.json"})
+    recipe = Path(__file__).parent.parent / "examples" / "florence2_full_sft.yaml"
+    changes = {
+        "model_name_or_path": place / "tiny",
+        "dataset_dir": tmp_path,
+        "media_dir": demo,
+        "output_dir": tmp_path / "run",
+        "num_train_epochs": 2,
+        "use_cpu": "true",
+    }
+    arguments = [f"{key}={value}" for key, value in changes.items()]
+    monkeypatch.setattr("sys.argv", ["florentune", "train", str(recipe), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 0
+    assert "deepspeed: no effect here" in said.err
+    assert "1 pages, 0 of them empty" in said.err
+    assert f"florentune predict PAGE.png --model {tmp_path / 'run' / 'best'}" in said.out
+    written = {path.name for path in (tmp_path / "run").iterdir()}
+    assert written >= {"best", "last", "checkpoints", "metrics.jsonl", "training_loss.png", "config.yaml"}
