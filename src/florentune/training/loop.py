@@ -21,7 +21,6 @@ from ..errors import CheckpointError, NonFiniteError, OutOfMemoryError
 from .augment import generator
 from .batches import Example, PageReader, padded_answers, read_ahead
 from .console import Console, JsonLines, describe
-from .interrupt import StopRequest
 from .learner import Learner
 from .objective import AnswerLoss
 from .optimizer import Average, Optimizer, copy_weights
@@ -101,8 +100,8 @@ class Loop:
 
     # steps -----------------------------------------------------------------------------------------------------------
 
-    def steps(self, stop: StopRequest) -> Iterator[int]:
-        """Train; yields the number of finished steps after each one, until the last or until a signal came."""
+    def steps(self) -> Iterator[int]:
+        """Train; yields the number of finished steps after each one. The caller may stop between two."""
         self.learner.train()
         start, total = self.progress.step, self.plan.total_steps
         batches = list(self.plan.schedule.batches(start, total))
@@ -117,8 +116,6 @@ class Loop:
                 self.progress.pages += len(batch)
                 self._report(batch)
                 yield self.progress.step
-                if self.processes.any(stop.received is not None):
-                    return
 
     def rehearse(self, places: Sequence[tuple[int, int]]) -> float:
         """One forward and backward pass over some pages, without an update; seconds of computing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -96,6 +97,7 @@ class _Run:
         self.config, self.processes, self.console, self.stop = config, processes, console, stop
         self.folder = config.output_dir
         self.pictures: tuple[Path, ...] = ()
+        self._stale: dict[Path, int] = {}
 
     def go(self, dry_run: bool) -> TrainResult:
         """Prepare, resume if asked, train, and leave best/ and last/."""
@@ -135,6 +137,9 @@ class _Run:
         return plan
 
     def _fresh(self, plan: Plan) -> Progress:
+        if self.processes.is_first:
+            folders = (self.folder / name for name in ("best", "last", "adapter", "val_predictions"))
+            self._stale = {path: path.stat().st_ino for path in folders if path.is_dir()}
         return Progress(
             run=str(self.processes.from_first(uuid.uuid4().hex)),
             global_batch=plan.schedule.global_batch,
@@ -238,9 +243,9 @@ class _Run:
             return
         self.console.start("training", plan.total_steps, progress.step)
         saved = progress.step
-        for step in loop.steps(self.stop):
+        for step in loop.steps():
             if step % self.config.save_steps == 0 and step != plan.total_steps:
-                loop.save()
+                self._save(loop)
                 saved = step
             if self._stopping() or not self._validate(loop, validator):
                 break
@@ -251,7 +256,15 @@ class _Run:
                 break
         self.console.stop()
         if saved != progress.step or progress.step == plan.total_steps:
-            loop.save()
+            self._save(loop)
+
+    def _save(self, loop: Loop) -> None:
+        """A checkpoint; the first one of a new run also takes the place of what an overwritten run left."""
+        loop.save()
+        for path, inode in self._stale.items():
+            if path.is_dir() and path.stat().st_ino == inode:
+                shutil.rmtree(path)
+        self._stale = {}
 
     def _stopping(self) -> bool:
         return self.processes.any(self.stop.received is not None)
@@ -285,16 +298,18 @@ class _Run:
         return True
 
     def _measure(self, loop: Loop, validator: Validator) -> Validation:
-        pages = len(loop.plan.usable.validation)
-        loss = loop.validation_loss(self._advance("validation loss", pages))
+        loss = loop.validation_loss(self._advance())
+        measured = loss if math.isfinite(loss) else None
         if self.config.best_by == "loss":
-            return Validation({"val_loss": loss})
-        found = validator.run(
-            loop.learner.model, self.config.per_device_eval_batch_size, self._advance("validating", pages)
-        )
-        return dataclasses.replace(found, metrics={"val_loss": loss, **found.metrics})
+            return Validation({"val_loss": measured})
+        found = validator.run(loop.learner.model, self.config.per_device_eval_batch_size, self._advance())
+        for problem in found.problems:
+            self.console.warn(f"validation: {problem}; the page counts as if nothing was found")
+        return dataclasses.replace(found, metrics={"val_loss": measured, **found.metrics})
 
-    def _advance(self, what: str, total: int) -> Callable[[int], None]:
+    def _advance(self) -> Callable[[int], None]:
+        """What validation calls between pages: it ends when a signal came."""
+
         def advance(done: int) -> None:
             if self.stop.received is not None:
                 raise Stopped
@@ -361,7 +376,7 @@ class _Run:
             step=progress.step,
             total_steps=loop.plan.total_steps,
             stopped_by=None if done else self.stop.received,
-            best=best if best.is_dir() else None,
+            best=best if progress.best_step is not None else None,
             last=last if done else None,
             start_metrics=progress.start_metrics,
             best_metrics=progress.best_metrics,

@@ -34,6 +34,7 @@ class Validation:
     metrics: dict[str, float | None]
     calibration: dict[str, Any] | None = None
     predictions: list[Page] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     def value(self, best_by: str) -> float:
         """The measure that chooses the best model, larger is better; a huge negative one where it is not defined."""
@@ -66,9 +67,12 @@ class Validator:
         """Detect, calibrate and score. `advance` is called with the number of pages done and may raise Stopped."""
         detector = Detector(self._checkpoint, TorchEngine(model))
         found: list[Page] = []
-        for page in detector.detect(self._images(), batch=batch, conf=0.0):
+        problems: list[str] = []
+        for guess in detector.predict(self._images(problems), batch=batch, conf=0.0):
             truth = self.truth[len(found)]
+            page = guess.page or Page(truth.image, truth.width, truth.height)
             found.append(_rescaled(page, truth.width, truth.height))
+            problems += [str(guess.error)] if guess.error else []
             advance(len(found))
         aligned, _ = align(self.truth, found, self._labels)
         calibration = calibrate(self.truth, aligned, self._labels)
@@ -88,7 +92,7 @@ class Validator:
             "false_alarm_rate": result.false_alarm_rate,
         }
         kept = [_kept(page, calibration["thresholds"]) for page in scored]
-        return Validation(metrics, calibration, kept)
+        return Validation(metrics, calibration, kept, problems)
 
     def draw(self, predictions: Sequence[Page], folder: Path) -> list[Path]:
         """Pictures of the first validation pages with their predicted boxes."""
@@ -104,9 +108,14 @@ class Validator:
             paths.append(path)
         return paths
 
-    def _images(self) -> Iterator[tuple[str, Image.Image]]:
+    def _images(self, problems: list[str]) -> Iterator[tuple[str, Image.Image]]:
+        """The pages' images, a blank one for a file that has become unreadable."""
         for sample, page in zip(self._samples, self.truth, strict=True):
-            yield page.image, sample.open()
+            try:
+                yield page.image, sample.open()
+            except (InputError, OSError) as error:
+                problems.append(str(error))
+                yield page.image, Image.new("RGB", (page.width, page.height), "white")
 
 
 def require_metric(best_by: str) -> None:
