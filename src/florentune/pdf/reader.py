@@ -30,6 +30,7 @@ MAX_BYTES = 2**30
 MAX_PIXELS = 25_000_000
 MAX_HEADER = 64 * 2**20
 _START_SECONDS = 30.0
+_LEAST_SECONDS = 1.0  # what a good page gets even after bad ones used up the document's patience
 _PAGES_PER_CHILD = 5000
 
 
@@ -103,8 +104,8 @@ class PdfReader:
 
     Args:
         memory: bytes of address space of the child.
-        deadline: seconds a page may take; also what all failing pages of a document may take together, so a
-            document costs at most `deadline` seconds more than its good pages do.
+        deadline: seconds a page may take; also what opening a document and all its failing pages may take
+            together (and one second more), so that is what a document costs beyond its good pages.
         max_pixels: pages that would be larger at the dpi asked for are rendered smaller.
         passwords: tried in turn on documents that need one.
     """
@@ -155,8 +156,10 @@ class PdfReader:
         check_file(path)
         if self._served > _PAGES_PER_CHILD:
             self.close()
-        self._opened, self._patience = None, self.deadline
-        return self._reopen(path)
+        started, self._opened = time.monotonic(), None
+        count = self._reopen(path)
+        self._patience = self.deadline - (time.monotonic() - started)
+        return count
 
     def pages(self, path: Path, dpi: float = 200.0) -> Iterator[RenderedPage | PageFailure]:
         """Every page of a PDF in order, one in memory at a time. Raises PdfError where `open` does.
@@ -202,7 +205,7 @@ class PdfReader:
             if self._opened != path:
                 self._reopen(path)
             self._served += 1
-            return self._ask(request, max(min(self.deadline, self._patience), 0.1))
+            return self._ask(request, max(min(self.deadline, self._patience), min(_LEAST_SECONDS, self.deadline)))
         except PdfError:
             self._patience -= time.monotonic() - started
             raise
@@ -307,7 +310,7 @@ def check_file(path: Path) -> None:
     """Raise PdfError for what is not a readable regular file of a size we read."""
     try:
         if path.is_dir():
-            raise PdfError(f"{path}: is a folder, not a PDF", reason="not_file")
+            raise PdfError(f"{path}: is a folder, not a file", reason="not_file")
         if not path.exists():
             raise PdfError(f"{path}: no such file", reason="missing")
         if not path.is_file():
