@@ -25,6 +25,7 @@ LAYOUT_LABELS = (
     *LABELS, "caption", "text", "heading", "title", "author", "abstract", "equation", "algorithm", "code", "theorem",
     "list", "footnote", "reference", "header", "footer", "stamp",
 )  # fmt: skip
+ATTEMPTS = 12
 
 
 @dataclass(frozen=True)
@@ -124,21 +125,49 @@ def _run(
 
 
 def write_paper(out: Path, settings: Settings, job: tuple[int, int]) -> list[Sheet]:
-    """Write the page images (and the PDF) of paper `job[0]`, exactly `job[1]` pages."""
+    """Write the page images (and the PDF) of paper `job[0]`, exactly `job[1]` pages.
+
+    A paper where something overlaps (a float too tall for its page) is thrown away and another one written.
+    """
     index, pages = job
-    paper, pdf, markers = _long_enough(f"{settings.seed} {index}", pages)
-    found = spans(markers, _columns(paper), paper.style.points)
+    for attempt in range(ATTEMPTS):
+        paper, pdf, markers = _long_enough(f"{settings.seed} {index} {attempt}", pages)
+        found = spans(markers, _columns(paper), paper.style.points)
+        sheets, images = [], list(page_images(pdf, pages, settings.dpi))
+        for number, image in enumerate(images):
+            name = f"paper_{index:05d}_{number}.png"
+            here = {key: box for key, page, box in found if page == number and key != "footnote"}
+            notes = [box for key, page, box in found if page == number and key == "footnote"]
+            sheets.append(_sheet(name, image, paper, here, notes, settings))
+        if all(_sound(sheet, settings.captions) for sheet in sheets):
+            break
+    for sheet, image in zip(sheets, images, strict=True):
+        image.save(out / "images" / sheet.file_name, compress_level=3)
     if settings.pdf:
         with written_whole(out / "pdfs" / f"paper_{index:05d}.pdf", "wb") as stream:
             stream.write(pdf)
-    sheets = []
-    for number, image in enumerate(page_images(pdf, pages, settings.dpi)):
-        name = f"paper_{index:05d}_{number}.png"
-        image.save(out / "images" / name, compress_level=4)
-        here = {key: box for key, page, box in found if page == number and key != "footnote"}
-        notes = [box for key, page, box in found if page == number and key == "footnote"]
-        sheets.append(_sheet(name, image, paper, here, notes, settings))
     return sheets
+
+
+def _sound(sheet: Sheet, with_captions: bool) -> bool:
+    """Whether every object is inside the page and shares at most 2 % of anything else's area."""
+    objects = [region for region in sheet.regions if region.label in LABELS]
+    for thing in objects:
+        box = thing.box
+        if box.x1 <= 1 or box.y1 <= 1 or box.x2 >= sheet.width - 1 or box.y2 >= sheet.height - 1:
+            return False
+        for other in sheet.regions:
+            own = other is thing or (with_captions and other.box == thing.caption_box)
+            if not own and _shared(box, other.box) > 0.02 * other.box.area:
+                return False
+    return True
+
+
+def _shared(first: Box, second: Box) -> float:
+    """The common area of two boxes."""
+    width = min(first.x2, second.x2) - max(first.x1, second.x1)
+    height = min(first.y2, second.y2) - max(first.y1, second.y1)
+    return max(width, 0.0) * max(height, 0.0)
 
 
 def _long_enough(seed: str, pages: int) -> tuple[Paper, bytes, list[dict[str, Any]]]:

@@ -6,6 +6,7 @@ from . import drawings, plots, tables
 from .draft import Draft
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")
+CAPTION_LINES = 10  # longer captions are cut, so that a float fits its page
 
 
 class Floats:
@@ -122,9 +123,10 @@ class Floats:
             word = "TABLE" if s.name == "ieee" else word
             if s.name in ("ieee", "revtex"):
                 number = ROMAN[(int(number) - 1) % len(ROMAN)]
-        words = d.prose.plain(rng.choice((3, 5, 8, 8, 12, 20, 35))).capitalize()
+        plain = f"{d.prose.plain(rng.choice((3, 5, 8, 8, 12, 20, 35))).capitalize()}."
         sentences = [d.prose.plain_sentence() for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 4)))]
-        plain = f"{words}."
+        room = CAPTION_LINES * width / (s.caption_points * 0.46) - len(plain)
+        sentences = sentences[: max(int(room / 110), 0)]
         label = f"{word} {number}{separator}"
         look = f"*{label}*" if s.caption_bold else label
         text = f"_{plain}_" if s.caption_italic else (f"*{plain}*" if rng.random() < 0.08 else plain)
@@ -177,7 +179,7 @@ class Floats:
             image = self._image(room * 0.97, height / rows - 14)
             cells.append(f"{{ {image}; v(4pt); text(size: {size:.1f}pt)[{under}] }}")
         setup = "set par(leading: 0.4em); set block(spacing: 0pt)"
-        return (
-            f"{{ {setup}; grid(columns: {columns}, column-gutter: 8pt, row-gutter: {rng.uniform(6, 12):.0f}pt, "
-            f"align: center + {rng.choice(('bottom', 'top'))}, {', '.join(cells)}) }}"
-        )
+        look = f"column-gutter: 8pt, row-gutter: {rng.uniform(6, 12):.0f}pt"
+        align = f"align: center + {rng.choice(('bottom', 'top'))}"
+        grid = f"block(width: {width:.0f}pt, grid(columns: (1fr,) * {columns}, {look}, {align}, {', '.join(cells)}))"
+        return f"{{ {setup}; fit({width:.0f}pt, {height:.0f}pt, {grid}) }}"

@@ -246,6 +246,7 @@ def prompt_box(prose: Prose) -> str:
     radius = rng.choice((0, 0, 3, 5))
     font = '#set text(font: "DejaVu Sans Mono", size: 0.76em)\n' if mono else "#set text(size: 0.9em)\n"
     setup = "#set align(left)\n#set par(justify: false, first-line-indent: 0pt, leading: 0.5em, spacing: 0.75em)\n"
+    setup += "#set block(spacing: 0.75em)\n"
     inner = f"block(width: 100%, inset: 6pt)[{setup}{font}{chr(10).join(line + chr(10) for line in lines)}]"
     if rng.random() < 0.4:
         title = f'text(fill: white, weight: "bold")[{prose.title(3)}]'
