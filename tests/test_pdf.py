@@ -116,7 +116,7 @@ def test_a_killed_child_is_replaced_and_the_document_goes_on(tmp_path):
 
 def test_a_stopped_child_is_a_timeout(tmp_path):
     path = write_pdf(tmp_path / "a.pdf", [[(9, 9, 9, "a")]] * 5)
-    with PdfReader(deadline=0.5) as reader:
+    with PdfReader(deadline=2) as reader:
         reader.open(path)
         os.kill(reader._process.pid, signal.SIGSTOP)
         with pytest.raises(PdfError) as error:

@@ -2,7 +2,7 @@
 
 It is started as a script and imports nothing of the package, so that it starts fast and holds little. It speaks over
 the socket that is its standard input. Every message is a big-endian (header bytes: u32, body bytes: u64) pair, a JSON
-header and a raw body:
+header and a raw body; the child begins with an empty one when it is ready:
 
     {"do": "open", "path", "passwords": [...]}     -> {"pages": n}
     {"do": "page", "index", "dpi", "max_pixels"}   -> {"width", "height", "width_pt", "height_pt", "rotation",
@@ -287,6 +287,7 @@ def main() -> None:
     limit(int(sys.argv[1]))
     channel = socket.socket(fileno=0)
     server = Server()
+    channel.sendall(FRAME.pack(0, 0))  # ready: from now on the parent's deadlines count
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             header, _ = FRAME.unpack(_received(channel, FRAME.size))

@@ -29,7 +29,7 @@ MEMORY = 1536 * 2**20
 MAX_BYTES = 2**30
 MAX_PIXELS = 25_000_000
 MAX_HEADER = 64 * 2**20
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _LEAST_SECONDS = 1.0  # what a good page gets even after bad ones used up the document's patience
 _PAGES_PER_CHILD = 5000
 
@@ -219,6 +219,7 @@ class PdfReader:
     def _ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytearray]:
         if self._process is None:
             self._start()
+            self._await_start()
         end = time.monotonic() + seconds
         try:
             self._send({**request, "seconds": seconds})
@@ -246,6 +247,14 @@ class PdfReader:
                 command, stdin=theirs.fileno(), stdout=quiet, stderr=quiet, start_new_session=True
             )
         self._channel, self._served = ours, 0
+
+    def _await_start(self) -> None:
+        """Wait until the child has loaded PDFium: that takes its time on a busy machine and is no document's fault."""
+        try:
+            self._receive(FRAME.size, time.monotonic() + _START_SECONDS)
+        except (EOFError, OSError):
+            self.close()
+            raise PdfError("the process that runs PDFium does not start", reason="no_start") from None
 
     def _send(self, request: dict[str, Any]) -> None:
         assert self._channel is not None
