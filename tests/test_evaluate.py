@@ -99,6 +99,19 @@ def test_bad_entries_are_named_and_the_exit_code_is_1(data, tmp_path, monkeypatc
     assert "bad_box" in (tmp_path / "report" / "index.html").read_text()
 
 
+def test_a_coco_file_with_scores(data, tmp_path, monkeypatch, capsys):
+    """What `label` wrote, against the boxes people made of it: other ids, the same file names."""
+    coco = json.loads((data / "annotations.json").read_text())
+    for entry in coco["images"]:
+        entry["id"] += 100
+    for entry in coco["annotations"]:
+        entry.update(image_id=entry["image_id"] + 100, score=0.9)
+    (tmp_path / "labelled.json").write_text(json.dumps(coco))
+    code, out, _ = run(monkeypatch, capsys, data, "--predictions", tmp_path / "labelled.json")
+    assert code == 0
+    assert "page success, IoU 0.8     1.000" in out
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -3,8 +3,11 @@
 import contextlib
 import io
 import itertools
+import json
 import math
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,7 +239,6 @@ def test_thresholds_by_label(small):
 
 
 def test_as_dict_is_json(small):
-    import json
 
     found = json.loads(json.dumps(small[2].as_dict(), allow_nan=False))
     assert found["page_success"]["0.7"] == 0.4
@@ -383,3 +385,14 @@ def test_align_keeps_the_order_of_the_truth():
     assert [p.image for p in paired] == ["b.png", "a.png"]
     assert len(paired[1].regions) == 1
     assert problems == []
+
+
+@pytest.mark.slow
+def test_50_000_pages_stay_below_two_gigabytes():
+    script = Path(__file__).parent.parent / "benchmarks" / "evaluation_size.py"
+    done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert found["pages"] == 50_000
+    assert found["boxes"] > 190_000
+    assert found["peak_mb"] < 2048
+    assert found["interval"][0] < found["map"] < found["interval"][1]

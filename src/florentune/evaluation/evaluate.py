@@ -11,11 +11,11 @@ from pathlib import PurePath
 import numpy as np
 
 from ..errors import InputError
-from ..regions import Box, Page, Region, iou
+from ..regions import Box, Page, Region
 from . import bootstrap
 from .calibration import IOU, Scored, kept, reliability, scored
 from .coco import AveragePrecision, CocoScores
-from .matching import Pairing, crowd_regions, pair_up
+from .matching import Pairing, crowd_regions, iou_matrix, pair_up
 from .results import (
     SUCCESS_IOUS,
     Calibration,
@@ -121,7 +121,8 @@ def document_of(group_by: str | None) -> Callable[[str], str]:
 def judge(page: Page, predicted: Sequence[Region], document: str) -> PageResult:
     """One page against the predictions that are kept."""
     crowd = crowd_regions(page)
-    pairings = {limit: pair_up(page.regions, predicted, crowd, limit) for limit in SUCCESS_IOUS}
+    ious = iou_matrix([region.box for region in page.regions], [region.box for region in predicted])
+    pairings = {limit: pair_up(page.regions, predicted, crowd, limit, ious) for limit in SUCCESS_IOUS}
     pairing = pairings[IOU]
     return PageResult(
         image=page.image,
@@ -131,11 +132,7 @@ def judge(page: Page, predicted: Sequence[Region], document: str) -> PageResult:
         missed=[page.regions[row].label for row in pairing.missed],
         invented=[predicted[column].label for column in pairing.invented],
         confused=[(page.regions[row].label, predicted[column].label) for row, column in pairing.confused],
-        loose=[
-            page.regions[row].label
-            for row, column in pairing.correct
-            if iou(page.regions[row].box, predicted[column].box) < LOOSE_IOU
-        ],
+        loose=[page.regions[row].label for row, column in pairing.correct if ious[row, column] < LOOSE_IOU],
     )
 
 

@@ -41,9 +41,19 @@ def crowd_regions(page: Page) -> list[Region]:
     return [Region(item["label"], Box(*item["bbox"])) for item in page.extra.get("crowd", ())]
 
 
-def pair_up(truth: Sequence[Region], predicted: Sequence[Region], crowd: Sequence[Region], threshold: float) -> Pairing:
-    """Pair truth and prediction one to one at IoU >= `threshold`: same label first, then what is left of any label."""
-    ious = iou_matrix([region.box for region in truth], [region.box for region in predicted])
+def pair_up(
+    truth: Sequence[Region],
+    predicted: Sequence[Region],
+    crowd: Sequence[Region],
+    threshold: float,
+    ious: Floats | None = None,
+) -> Pairing:
+    """Pair truth and prediction one to one at IoU >= `threshold`: same label first, then what is left of any label.
+
+    `ious` is their `iou_matrix`, for callers that ask at several thresholds.
+    """
+    if ious is None:
+        ious = iou_matrix([region.box for region in truth], [region.box for region in predicted])
     near = ious >= threshold
     same = np.array([[a.label == b.label for b in predicted] for a in truth], dtype=bool).reshape(near.shape)
     correct = maximum_matching(near & same, ious)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import AnnotationError, InputError
 from ..files import read_json
-from ..formats import coco_file
+from ..formats import DataSet, coco_file, read
 from ..regions import Box, Page, Region
 from .results import Problem
 
@@ -22,12 +22,15 @@ def read_predictions(
 ) -> tuple[list[Page], list[Problem]]:
     """Pages of predictions and the problems met: entries with NaN, without a bbox, for unknown images or categories.
 
-    Three kinds of file: COCO results (a list of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}),
-    JSON lines or a list of pages as `florentune predict --json` writes them, and what `evaluate --json` wrote (its
-    "predictions"). In COCO results an image_id is one of the truth's (extra["image_id"]) or an image's name, a
-    category_id is a key of `categories` (see `category_names`) or a label. Raises AnnotationError when the file is
-    none of these.
+    Four kinds of file: COCO results (a list of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}),
+    JSON lines or a list of pages as `florentune predict --json` writes them, what `evaluate --json` wrote (its
+    "predictions"), and a COCO file with scores as `florentune label` writes it, matched by file name. In COCO results
+    an image_id is one of the truth's (extra["image_id"]) or an image's name, a category_id is a key of `categories`
+    (see `category_names`) or a label. Raises AnnotationError when the file is none of these.
     """
+    if (coco := _as_coco(path)) is not None:
+        problems = [Problem(issue.code, issue.id, issue.message) for issue in coco.issues if issue.severity == "error"]
+        return coco.pages, problems
     entries = _entries(path)
     if entries and all(isinstance(entry, dict) and {"image", "regions"} <= set(entry) for entry in entries):
         return _from_pages(entries)
@@ -49,6 +52,18 @@ def category_names(path: Path) -> dict[Any, str]:
     entries = coco.get("categories") if isinstance(coco, dict) else None
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     return {entry["id"]: str(entry["name"]) for entry in entries if {"id", "name"} <= set(entry)}
+
+
+def _as_coco(path: Path) -> DataSet | None:
+    """The data set of a COCO file, None for any other file."""
+    if path.suffix.lower() != ".json":
+        return None
+    try:
+        found = read_json(path, AnnotationError)
+    except AnnotationError:  # JSON lines in a .json; what is broken is said when the entries are read
+        return None
+    is_coco = isinstance(found, dict) and {"images", "annotations", "categories"} <= set(found)
+    return read(path, format="coco") if is_coco else None
 
 
 def _entries(path: Path) -> list[Any]:
