@@ -22,6 +22,7 @@ COMMANDS = (
     "export",
     "repair",
     "import-weights",
+    "serve",
 )
 
 _HELP = """Fine-tune Florence-2 into a detector for documents, and run it anywhere.

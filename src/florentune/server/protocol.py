@@ -1,0 +1,67 @@
+"""uvicorn's HTTP protocol with the deadlines it does not have: to connect and say nothing, to trickle headers, to
+leave an answer unread. The body's deadline is in `guard`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .limits import Limits
+
+
+def protocol_with(bounds: Limits) -> type[H11Protocol]:
+    """The protocol class with those deadlines."""
+    return type("BoundedProtocol", (_TimedProtocol,), {"bounds": bounds})
+
+
+class _TimedProtocol(H11Protocol):
+    bounds = Limits()
+    _in_header = False
+    _request_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.bounds.connections:
+            transport.abort()
+            return
+        self._request_timer = self.loop.call_later(self.bounds.connect_time, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop("_request_timer")
+        self._stop("_write_timer")
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.conn.their_state is h11.IDLE and not self._in_header:
+            self._in_header = True
+            self._stop("_request_timer")
+            self._request_timer = self.loop.call_later(self.bounds.header_time, self.transport.abort)
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._in_header = False
+            self._stop("_request_timer")
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():  # closing waits for the client to read what is buffered
+            self.loop.call_later(self.bounds.write_time, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stop("_write_timer")
+        self._write_timer = self.loop.call_later(self.bounds.write_time, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop("_write_timer")
+        super().resume_writing()
+
+    def _stop(self, name: str) -> None:
+        timer = getattr(self, name)
+        if timer is not None:
+            timer.cancel()
+            setattr(self, name, None)

@@ -1,0 +1,103 @@
+"""Receive one file, raw or as multipart/form-data, straight to disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from .limits import Limits
+from .problems import Problem, problem_of
+
+_HEAD = 1024
+_NAME = 120
+_FIELDS = 8
+_CHUNK = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A received file: where it lies, ending in .pdf or .png by what is in it, and what the client calls it."""
+
+    path: Path
+    name: str
+
+
+class Uploads:
+    """The folder in which bodies are received, and how many may be received at once."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder, self._limits, self._open = folder, limits, 0
+
+    @contextlib.asynccontextmanager
+    async def receive(self, request: Request) -> AsyncIterator[Upload]:
+        """The file of a request, removed at the end where it still is. Raises Problem."""
+        if self._open >= self._limits.uploads:
+            raise Problem(503, "overloaded", "too many uploads at once; try again in a moment")
+        path = self._folder / secrets.token_hex(8)
+        self._open += 1
+        try:
+            name = await _stored(request, path)
+            final = path.with_suffix(_suffix(path))
+            path = path.rename(final)
+            yield Upload(path, name)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE):
+                raise Problem(507, "disk_full", f"the server cannot store the upload: {error.strerror}") from error
+            raise
+        finally:
+            self._open -= 1
+            path.unlink(missing_ok=True)
+
+
+async def _stored(request: Request, path: Path) -> str:
+    """Write the file of a request to `path` and return its name."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("application/json", "application/x-www-form-urlencoded") or kind.startswith("text/"):
+        raise problem_of("format", f"send the file itself, not {kind}; addresses are never fetched")
+    if kind == "multipart/form-data":
+        return await _stored_part(request, path)
+    with path.open("wb") as stream:
+        async for chunk in request.stream():
+            stream.write(chunk)
+        if stream.tell() == 0:
+            raise problem_of("empty", "the body is empty; send the bytes of an image or a PDF")
+    return "upload"
+
+
+async def _stored_part(request: Request, path: Path) -> str:
+    try:
+        async with request.form(max_files=1, max_fields=_FIELDS, max_part_size=2**16) as form:
+            files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            if not files:
+                raise problem_of("empty", "the form has no file; add one as a part with a file name")
+            with path.open("wb") as stream:
+                while chunk := await files[0].read(_CHUNK):
+                    stream.write(chunk)
+                if stream.tell() == 0:
+                    raise problem_of("empty", "the file is empty")
+            return printable_name(files[0].filename or "")
+    except HTTPException as error:
+        raise Problem(400, "bad_input", f"the form cannot be read: {error.detail}") from error
+
+
+def printable_name(name: str) -> str:
+    """The last part of a file name as one short line of text; it is only ever shown, never opened."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(sign for sign in last if sign.isprintable())[:_NAME] or "upload"
+
+
+def _suffix(path: Path) -> str:
+    """Images by their first bytes; everything else is for the PDF reader to judge."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    signs = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF8")
+    is_image = (head.startswith(signs) or head[4:8] == b"ftyp") and b"%PDF-" not in head[:8]
+    return ".png" if is_image else ".pdf"
