@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
+
+# Time says nothing on a machine that does other work as well.
+settings.register_profile("florentune", deadline=None)
+settings.load_profile("florentune")
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,13 @@ def read(path: Path, *, images: ImageFolder | None = None, ignore: Iterable[str]
     as extra["crowd"], a list of {"label", "bbox" (xyxy)}. With `images`, entries without a file there are left out.
     Raises AnnotationError when the file is not COCO or a category is unusable; everything smaller is an issue.
     """
-    document = read_json(path, AnnotationError, unique_keys=True)
+    return parse(read_json(path, AnnotationError, unique_keys=True), path, images=images, ignore=ignore)
+
+
+def parse(
+    document: object, path: Path, *, images: ImageFolder | None = None, ignore: Iterable[str] = IGNORED
+) -> DataSet:
+    """As `read`, from JSON that is already parsed; `path` is what messages call it."""
     if not isinstance(document, dict):
         raise AnnotationError(f"{path}: is a JSON {type(document).__name__}, not an object with images and categories")
     return _Reader(path, images, frozenset(ignore)).read(document)
