@@ -134,6 +134,7 @@ def test_without_the_extra(monkeypatch):
 # --- pairing ------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(boxes(), max_size=5), st.lists(boxes(), max_size=5))
 def test_iou_matrix_is_iou(first, second):
     matrix = iou_matrix([Box(*b) for b in first], [Box(*b) for b in second])
@@ -142,6 +143,7 @@ def test_iou_matrix_is_iou(first, second):
         assert matrix[i, j] == pytest.approx(iou(Box(*a), Box(*b)))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6), st.data())
 def test_matching_is_the_largest(rows, columns, data):
     edges = np.array(data.draw(st.lists(st.booleans(), min_size=rows * columns, max_size=rows * columns)))
