@@ -336,6 +336,15 @@ def test_what_stock_transformers_saves_needs_no_repair(models, tmp_path):
     assert open_checkpoint(tmp_path / "m").config == open_checkpoint(models["native"]).config
 
 
+def test_the_two_files_of_transformers_4_need_no_repair(models, tmp_path):
+    folder = shutil.copytree(models["native"], tmp_path / "model")
+    processor = json.loads((folder / "processor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor.pop("image_processor")))
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+    assert repair(folder, check=True).problems == []
+    assert open_checkpoint(folder).image_tokens == 17
+
+
 @pytest.mark.parametrize("gone", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_what_cannot_be_mended_is_an_error_that_says_what_is_needed(models, tmp_path, gone):
     folder = shutil.copytree(models["native"], tmp_path / "model")

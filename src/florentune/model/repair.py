@@ -207,7 +207,8 @@ def _native_processor(found: _Folder) -> None:
     if not isinstance(parsers, dict) or not wanted["post_processor_config"].keys() <= parsers.keys():
         found.say("processor_config.json", "post_processor_config lacks parsers, so no answer can be read; added")
         processor["post_processor_config"] = {**wanted["post_processor_config"], **(parsers or {})}
-    images = processor.get("image_processor")
+    # transformers 4 kept the image processor in a file of its own, which version 5 still reads.
+    images = processor.get("image_processor") or read_object(found.path, "preprocessor_config.json")
     if not isinstance(images, dict) or images.get("image_seq_length") != tokens:
         found.say("processor_config.json", f"image_seq_length must be {tokens} for images of {size[0]} x {size[1]}")
         processor["image_processor"] = {**wanted["image_processor"], **(images or {}), "image_seq_length": tokens}
