@@ -271,3 +271,28 @@ def test_free_walk_follows_the_best_token_and_repeats_no_triple():
     assert walk.ids[-1] == 2
     with pytest.raises(GenerationError):
         FreeWalk(0, 2, 12).advance(np.array([np.nan], np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_ten_thousand_walks_over_random_and_corrupted_logits(name):
+    """2,000 walks for each of the five label sets; one step in fifty is corrupted, NaN included."""
+    rules, generator = grammar(name), np.random.default_rng(11)
+    count, failed = len(rules.tokens), 0
+
+    def logits(step):
+        found = generator.normal(scale=generator.choice([0.0, 1.0, 30.0]), size=count).astype(np.float32)
+        if generator.random() < 0.02:
+            found[generator.random(count) < 0.3] = generator.choice([np.nan, np.inf, -np.inf, 3e38])
+        return found
+
+    for _ in range(2000):
+        limit = int(generator.integers(2, 60))
+        walk = rules.walk(limit)
+        try:
+            lead(walk, logits)
+        except GenerationError:
+            failed += 1
+            continue
+        check(walk, SETS[name], limit)
+    assert 0 < failed < 2000

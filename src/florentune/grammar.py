@@ -287,7 +287,7 @@ def _local(probabilities: NDArray[np.float64], best: int) -> tuple[float, float]
     window = probabilities[low:high]
     total = float(window.sum())
     mean = float(window @ np.arange(low, high)) / total if total > 0 else float(best)
-    return min(total, 1.0), mean
+    return min(total, 1.0), min(max(mean, low), high - 1.0)
 
 
 def _token_id(tokenizer: Tokenizer, name: str) -> int:

@@ -12,13 +12,26 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, InputError
-from ..files import written_whole
+from ..files import write_json, written_whole
 from ..model.checkpoint import Checkpoint, open_checkpoint
 from ..model.florence import load_model, save_checkpoint
 from ..model.preprocess import Preprocessor
+from ..model.processor import image_settings, write_processor
+from ..model.tasks import TASKS
+from ..model.weights import WEIGHTS
 from . import graphs
 from .onnx_engine import GRAPHS, SUFFIXES, OnnxEngine, graph_files
 from .torch_engine import TorchEngine
+
+_PARSERS = {
+    "text": "pure_text",
+    "quads": "ocr",
+    "regions": "description_with_bboxes",
+    "proposals": "bboxes",
+    "phrases": "phrase_grounding",
+    "polygons": "polygons",
+    "regions or polygons": "description_with_bboxes_or_polygons",
+}
 
 LEAST_COSINE = {"fp32": 0.99999, "fp16": 0.9999, "int8": 0.98}
 """How alike the first step's logits must be to torch's for an export to count as good."""
@@ -86,18 +99,42 @@ def _remove(files: Mapping[str, Path]) -> None:
 
 
 def _write_companions(checkpoint: Checkpoint, model: Any, out: Path) -> None:
-    """Everything of a native checkpoint but its weights."""
+    """Everything of a native checkpoint but its weights, and what a browser reads beside it."""
+    tokenizer, image_size = checkpoint.tokenizer(), checkpoint.image_size
     save_checkpoint(
         model,
         out,
-        tokenizer=checkpoint.tokenizer(),
-        image_size=checkpoint.image_size,
+        tokenizer=tokenizer,
+        image_size=image_size,
         labels=checkpoint.labels,
         max_new_tokens=checkpoint.max_new_tokens,
         calibration=checkpoint.calibration,
         generation=checkpoint.generation,
     )
-    (out / "model.safetensors").unlink()
+    (out / WEIGHTS).unlink()
+    write_processor(
+        out,
+        tokenizer,
+        image_size=image_size,
+        image_tokens=checkpoint.image_tokens,
+        max_positions=checkpoint.config["text_config"]["max_position_embeddings"],
+        mean=checkpoint.image_mean,
+        std=checkpoint.image_std,
+    )
+    settings = image_settings(image_size, checkpoint.image_tokens, checkpoint.image_mean, checkpoint.image_std)
+    write_json(out / "preprocessor_config.json", {**settings, **_browser_tasks()})
+
+
+def _browser_tasks() -> dict[str, Any]:
+    """The tables transformers.js looks for in preprocessor_config.json: prompts and parsers of the tasks."""
+    plain = {token: task.prompt for token, task in TASKS.items() if "{}" not in task.prompt}
+    filled = {token: task.prompt.replace("{}", "{input}") for token, task in TASKS.items() if "{}" in task.prompt}
+    return {
+        "processor_class": "Florence2Processor",
+        "tasks_answer_post_processing_type": {token: _PARSERS[task.answer] for token, task in TASKS.items()},
+        "task_prompts_without_inputs": plain,
+        "task_prompts_with_input": filled,
+    }
 
 
 def _compare(checkpoint: Checkpoint, reference: TorchEngine, out: Path, dtype: str) -> tuple[float, float]:

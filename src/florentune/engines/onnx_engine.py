@@ -42,7 +42,10 @@ class OnnxEngine:
         self.max_positions = int(text["max_position_embeddings"])
         heads = int(text["decoder_attention_heads"])
         self.cache_shape = (heads, 0, int(text["d_model"]) // heads)
-        self._sessions = {name: _session(file, threads) for name, file in files.items()}
+        # Both branches of the decoder would pack every matrix for themselves; unpacked they share one copy, and single
+        # rows gain nothing from packing. Integer products do.
+        unpacked = set() if dtype == "int8" else {"decoder_model_merged"}
+        self._sessions = {name: _session(file, threads, name not in unpacked) for name, file in files.items()}
         self._outputs = [output.name for output in self._sessions["decoder_model_merged"].get_outputs()]
 
     @classmethod
@@ -132,12 +135,13 @@ def _value(array: NDArray[Any]) -> ort.OrtValue:
     return ort.OrtValue.ortvalue_from_numpy(array)
 
 
-def _session(file: Path, threads: int | None) -> ort.InferenceSession:
+def _session(file: Path, threads: int | None, packed: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or _cores()
     # A waiting thread that spins takes the core from whoever could use it; sleeping costs microseconds.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_prepacking", "0" if packed else "1")
     try:
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common base for what a broken file raises
