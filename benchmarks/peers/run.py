@@ -174,7 +174,7 @@ def row(name: str, result: Evaluation, stats: dict[str, Any], peer: Peer) -> dic
         **stats,
         "code": peer.code_licence,
         "weights": peer.weights_licence,
-        "reads": peer.reads,
+        "reads": f"{peer.reads}, {peer.packages[0].partition('==')[0] if peer.packages else 'florentune'}",
     }
 
 
@@ -206,7 +206,7 @@ def table(rows: list[dict[str, Any]], failed: dict[str, str]) -> str:
     """The result in Markdown, the best page success first."""
     lines = [
         "| system | pages right, IoU .5 / .7 / .8 | 95 % interval, .7 | with objects, .7 | mAP | AP50 | F1 "
-        "| false alarms | ms a page (CPU ms) | peak MB | reads | licence: code / weights |",
+        "| false alarms | pages/s (CPU ms a page) | peak MB | reads, with | licence: code / weights |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for item in sorted(rows, key=lambda item: -item["page_success"]["0.7"]):
@@ -220,7 +220,7 @@ def table(rows: list[dict[str, Any]], failed: dict[str, str]) -> str:
         ]
         cells += [
             item["false_alarms"],
-            f"{item['median_ms']:.0f} ({item['median_cpu_ms']:.0f})",
+            f"{1000 / item['median_ms']:.2f} ({item['median_cpu_ms']:.0f})",
             f"{item['peak_mb']:.0f}",
         ]
         lines.append(f"| {' | '.join([*cells, item['reads'], item['code'] + ' / ' + item['weights']])} |")
