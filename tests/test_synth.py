@@ -1,7 +1,6 @@
 """Generated papers: the same bytes for one seed, and boxes that fit the ink of real rendered pages."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from random import Random
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from florentune.cli import main
 from florentune.errors import InputError, MissingExtraError
 from florentune.synth import LABELS, LAYOUT_LABELS, Settings, synthesize, typeset
 from florentune.synth.boxes import MARGIN, grown, ink_of, spans, tight
@@ -223,29 +223,29 @@ def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch, package):
     assert not (tmp_path / "o").exists()
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "florentune", "synth", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `florentune synth`."""
+    monkeypatch.setattr(sys, "argv", ["florentune", "synth", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    code = stopped.value.code
+    return int(code or 0), *capsys.readouterr()
 
 
-def test_the_command_writes_and_reports(tmp_path):
-    done = run(tmp_path / "out", "--pages", 2, "--seed", 1, "--dpi", 40, "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["pages"] == 2
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "annotations.json",
-        "captions.json",
-        "images",
-        "layout.json",
-    ]
-    again = run(tmp_path / "out", "--pages", 2)
-    assert again.returncode == 2
-    assert "not empty" in again.stderr
-    assert "Traceback" not in again.stderr
+def test_the_command_writes_and_reports(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    code, printed, _ = run(monkeypatch, capsys, out, "--pages", 2, "--seed", 1, "--dpi", 40, "--json")
+    assert code == 0
+    assert json.loads(printed)["pages"] == 2
+    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "captions.json", "images", "layout.json"]
+    code, _, errors = run(monkeypatch, capsys, out, "--pages", 2)
+    assert code == 2
+    assert "not empty" in errors
 
 
-def test_the_command_refuses_a_bad_number(tmp_path):
-    assert run(tmp_path / "out", "--pages", "many").returncode == 2
-    done = run(tmp_path / "out", "--pages", 0)
-    assert done.returncode == 2
-    assert "at least 1" in done.stderr
+@pytest.mark.parametrize("pages", ["0", "-1", "many"])
+def test_the_command_refuses_a_bad_number(tmp_path, monkeypatch, capsys, pages):
+    code, _, errors = run(monkeypatch, capsys, tmp_path / "out", "--pages", pages)
+    assert code == 2
+    assert "--pages" in errors
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from . import drawings, plots, tables
 from .draft import Draft
+from .gallery import SIZE as GALLERY
+from .gallery import gallery_figure
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")
 CAPTION_LINES = 10  # longer captions are cut, so that a float fits its page
@@ -17,6 +19,7 @@ class Floats:
         self.draft = draft
         self.subfigures = rng.choice((0.08, 0.2, 0.4))
         self.plot_share = rng.choice((0.25, 0.55, 0.55, 0.8))
+        self.gallery_share = rng.choice((0.0, 0.1, 0.3))
         self.table_share = rng.choice((0.2, 0.45, 0.45, 0.7))
         self.boxes_share = rng.choice((0.0, 0.02, 0.05, 0.25))
         self.wide_share = rng.choice((0.15, 0.3, 0.5)) if draft.style.columns > 1 else 0.0
@@ -159,12 +162,17 @@ class Floats:
 
     def _image(self, width: float, height: float) -> str:
         d, rng = self.draft, self.draft.rng
-        draw = plots.random_plot if rng.random() < self.plot_share else drawings.random_drawing
-        svg = draw(d.prose, width)
+        if rng.random() < self.gallery_share:
+            drawn = gallery_figure(rng.randrange(GALLERY))
+        else:
+            draw = plots.random_plot if rng.random() < self.plot_share else drawings.random_drawing
+            svg = draw(d.prose, width)
+            drawn = str(svg), svg.width, svg.height
+        text, wide, tall = drawn
         name = f"f{len(d.paper.files)}.svg"
-        d.paper.files[name] = str(svg)
-        scale = min(rng.uniform(0.7, 1.15) if rng.random() < 0.85 else 9.0, width / svg.width, height / svg.height)
-        return f'image("{name}", width: {svg.width * scale:.1f}pt)'
+        d.paper.files[name] = text
+        scale = min(rng.uniform(0.7, 1.15) if rng.random() < 0.85 else 9.0, width / wide, height / tall)
+        return f'image("{name}", width: {wide * scale:.1f}pt)'
 
     def _figure(self, width: float, height: float) -> str:
         rng = self.draft.rng

@@ -22,7 +22,7 @@ class Writer:
         self.draft = Draft(rng, self.style)
         self.floats = Floats(self.draft)
         self.prose = self.draft.prose
-        self.density = rng.choice((0.1, 0.4, 0.6, 0.9, 1.4))
+        self.density = rng.choice((0.05, 0.3, 0.5, 0.75, 1.2))
         self.mathematics = rng.choice((0.01, 0.05, 0.15, 0.35))
         self.extras = rng.choice((0.02, 0.06, 0.15))  # share of lists, algorithms, code and theorems
         self.above, self.below = rng.uniform(10, 18), rng.uniform(5, 10)
