@@ -79,6 +79,7 @@ class Service:
     async def run(self, app: FastAPI) -> AsyncIterator[None]:
         """The lifespan: workers from start to end, old results removed meanwhile."""
         self.pool.start()
+        self.documents.start()
         sweeper = asyncio.create_task(self._sweep())
         try:
             yield

@@ -23,6 +23,7 @@ from .metrics import Metrics
 from .pool import ModelPool
 from .problems import Problem, overloaded
 
+_PAUSE = 1.0  # before a worker that died without work is started again
 Status = Literal["queued", "running", "ok", "partial", "failed", "cancelled"]
 
 
@@ -86,6 +87,7 @@ class Documents:
         self._seats = [_Seat() for _ in range(workers)]
         self._queue: deque[Job] = deque()
         self._jobs: dict[str, Job] = {}
+        self._stopped = False
 
     @property
     def load(self) -> int:
@@ -112,6 +114,11 @@ class Documents:
         self.dispatch()
         return job
 
+    def start(self) -> None:
+        """Start the workers, so that no document pays for it."""
+        for seat in self._seats:
+            self._spawn(seat)
+
     def find(self, name: str) -> Job | None:
         return self._jobs.get(name)
 
@@ -135,6 +142,7 @@ class Documents:
 
     def stop(self) -> None:
         """Cancel all jobs and end all workers."""
+        self._stopped = True
         for job in list(self._jobs.values()):
             self.cancel(job)
         for seat in self._seats:
@@ -144,13 +152,12 @@ class Documents:
     def dispatch(self) -> None:
         """Give waiting documents to free workers, once the model can answer them."""
         for seat in self._seats:
-            if seat.job is None and self._queue and self._pool.model is not None:
+            if seat.child and seat.job is None and self._queue and self._pool.model is not None:
                 seat.job = self._queue.popleft()
                 self._begin(seat, seat.job)
 
     def _begin(self, seat: _Seat, job: Job) -> None:
-        if seat.child is None:
-            seat.child = Child(serve, (), lambda event: self._hear(seat, event), lambda: self._bury(seat))
+        assert seat.child is not None
         job.status = "running"
         model = self._pool.model["name"] if self._pool.model else ""
         names = {"path": str(job.upload), "source": job.source, "out": str(job.out), "images": str(job.images)}
@@ -202,23 +209,28 @@ class Documents:
             if seat.job is job:
                 self._clear(seat)
         self._end(job, status, reason, message)
-        self.dispatch()
 
-    def _clear(self, seat: _Seat) -> None:
+    def _clear(self, seat: _Seat, pause: float = 0.0) -> None:
         if seat.asking:
             seat.asking.cancel()
         if seat.child:
             seat.child.kill()
         seat.child = seat.job = seat.asking = None
+        asyncio.get_running_loop().call_later(pause, self._spawn, seat)
+
+    def _spawn(self, seat: _Seat) -> None:
+        if self._stopped:
+            return
+        seat.child = Child(serve, (), lambda event: self._hear(seat, event), lambda: self._bury(seat))
+        self.dispatch()
 
     def _bury(self, seat: _Seat) -> None:
         """After a worker's death."""
         self._metrics.deaths.labels("document").inc()
         job = seat.job
-        self._clear(seat)
+        self._clear(seat, 0.0 if job else _PAUSE)
         if job is not None:
             self._end(job, "failed", "worker_died", f"{job.source}: the process that read it died")
-        self.dispatch()
 
     def _end(self, job: Job, status: Status, reason: str, message: str) -> None:
         if job.timer:
