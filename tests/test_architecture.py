@@ -36,7 +36,7 @@ ALLOWED = {room: set(names.split()) for room, names in MAP.items()}
 NEEDS_TORCH = (
     "engines.torch_engine",
     "engines.export",
-    "engines.graphs",
+    "engines.graph",
     "model.florence",
     "model.adapters",
     "model.conversion",

@@ -19,7 +19,9 @@ from ..model.preprocess import Preprocessor
 from ..model.processor import image_settings, write_processor
 from ..model.tasks import TASKS
 from ..model.weights import WEIGHTS
-from . import graphs
+from . import graph_language
+from .graph import Weights
+from .graph_tower import vision_encoder
 from .onnx_engine import GRAPHS, SUFFIXES, OnnxEngine, graph_files
 from .torch_engine import TorchEngine
 
@@ -87,10 +89,10 @@ def export_onnx(checkpoint: Checkpoint | str | Path, out: Path, dtype: str = "fp
     return Exported(tuple(files.values()), cosine, largest)
 
 
-def _build(name: str, weights: graphs.Weights, checkpoint: Checkpoint, dtype: str) -> Any:
+def _build(name: str, weights: Weights, checkpoint: Checkpoint, dtype: str) -> Any:
     if name == "vision_encoder":
-        return graphs.vision_encoder(weights, checkpoint.config, checkpoint.image_size, dtype)
-    return getattr(graphs, name)(weights, checkpoint.config, dtype)
+        return vision_encoder(weights, checkpoint.config, checkpoint.image_size, dtype)
+    return getattr(graph_language, name)(weights, checkpoint.config, dtype)
 
 
 def _remove(files: Mapping[str, Path]) -> None:
