@@ -16,6 +16,11 @@ _PUBLIC = {
     "Detector": "detector",
     "Prediction": "detector",
     "load_detector": "detector",
+    "read": "formats",
+    "write": "formats",
+    "evaluate": "evaluation",
+    "train": "training",
+    "load_config": "training",
 }
 __all__ = ["__version__", *_PUBLIC]
 
