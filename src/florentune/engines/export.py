@@ -58,10 +58,10 @@ class Exported:
 def export_onnx(checkpoint: Checkpoint | str | Path, out: Path, dtype: str = "fp32") -> Exported:
     """Write the four graphs of a checkpoint to `out`/onnx and verify them against torch.
 
-    `dtype` is "fp32", "fp16" (weights stored in half precision, computed in single) or "int8" (weights in 8 bits,
-    activations quantised as they come). When `out` is another folder than the checkpoint's, configuration and
-    tokenizer are written beside the graphs, so that the folder is a detector for the onnx engine on its own. Raises
-    CheckpointError, and leaves no graphs behind, when the result is not near enough to torch.
+    `dtype` is "fp32", "fp16" (weights stored in half precision, computed in single) or "int8" (matrices in 8 bits,
+    other weights in half precision, activations quantised as they come). When `out` is another folder than the
+    checkpoint's, configuration and tokenizer are written beside the graphs, so that the folder is a detector for the
+    onnx engine on its own. Raises CheckpointError, and leaves no graphs behind, when the result is not near enough to torch.
     """
     if dtype not in SUFFIXES:
         raise InputError(f"dtype is {dtype!r}, but the precisions are {', '.join(SUFFIXES)}")

@@ -55,7 +55,7 @@ class Graph:
         if name in self.root.initializers or f"{name}.half" in self.root.initializers:
             return name
         array = np.ascontiguousarray(self.weights[name] if array is None else array)
-        if self.precision != "fp16" or array.ndim < 2:
+        if self.precision == "fp32" or array.ndim < 2:
             self.root.initializers[name] = numpy_helper.from_array(array, name)
         else:
             self.root.initializers[f"{name}.half"] = numpy_helper.from_array(array.astype(np.float16), f"{name}.half")
