@@ -61,7 +61,7 @@ def export_onnx(checkpoint: Checkpoint | str | Path, out: Path, dtype: str = "fp
     `dtype` is "fp32", "fp16" (weights stored in half precision, computed in single) or "int8" (matrices in 8 bits,
     other weights in half precision, activations quantised as they come). When `out` is another folder than the
     checkpoint's, configuration and tokenizer are written beside the graphs, so that the folder is a detector for the
-    onnx engine on its own. Raises CheckpointError, and leaves no graphs behind, when the result is not near enough to torch.
+    onnx engine on its own. Raises CheckpointError, and leaves no graphs behind, when the result is too far from torch.
     """
     if dtype not in SUFFIXES:
         raise InputError(f"dtype is {dtype!r}, but the precisions are {', '.join(SUFFIXES)}")
