@@ -25,7 +25,7 @@ from florentune.images import open_image
 from florentune.regions import Box, Page, Region
 
 HANG, CRASH, SLOW = 301, 302, 303
-SLOW_SECONDS = 0.25
+SLOW_SECONDS = 0.2
 
 
 class InkDetector:
@@ -145,7 +145,7 @@ class Running:
         assert started.wait(30)
 
     def __enter__(self) -> Running:
-        self.client.wait_for("/readyz", lambda answer: answer.status == 200, 60)
+        self.client.wait_for("/readyz", lambda answer: answer.status == 200, 120)
         return self
 
     def __exit__(self, *exception: object) -> None:

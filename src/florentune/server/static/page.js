@@ -237,6 +237,7 @@ function rowOf(item) {
 }
 
 function drawTools(visible) {
+  $("drop").classList.toggle("small", sheets.size > 0);
   $("found-title").textContent = `Found: ${visible.length}`;
   $("nothing").hidden = visible.length > 0;
   $("shown").textContent = threshold === null ? "model's own" : threshold.toFixed(2);
