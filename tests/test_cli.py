@@ -37,7 +37,9 @@ def test_an_unknown_command_is_met_with_a_suggestion():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("command", "flag", "meant"), [("predict", "--modle", "--model"), ("synth", "--page", "--pages")])
+@pytest.mark.parametrize(
+    ("command", "flag", "meant"), [("predict", "--modle", "--model"), ("synth", "--page", "--pages")]
+)
 def test_an_unknown_flag_is_met_with_a_suggestion(command, flag, meant):
     done = run(command, "x", flag, "3")
     assert done.returncode == 2

@@ -61,9 +61,7 @@ def read_json(path: Path, error: type[InputError] = InputError, *, unique_keys: 
     with `unique_keys` also when an object names a key twice (where Python would silently keep the last).
     """
     try:
-        return json.loads(
-            path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys if unique_keys else None
-        )
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys if unique_keys else None)
     except FileNotFoundError:
         raise error(f"{path}: no such file", reason="missing") from None
     except IsADirectoryError:
