@@ -12,7 +12,7 @@ from PIL import Image
 from florentune.cli import main
 from florentune.errors import InputError, MissingExtraError
 from florentune.synth import LABELS, LAYOUT_LABELS, Settings, synthesize, typeset
-from florentune.synth.boxes import MARGIN, grown, ink_of, spans, tight
+from florentune.synth.boxes import MARGIN, crossed, grown, ink_of, spans, tight
 from florentune.synth.paper import Writer
 from florentune.synth.styles import STYLES
 
@@ -126,6 +126,19 @@ def test_text_and_floats_do_not_overlap(made):
                 assert overlap(thing, text) <= 0.02 * text[2] * text[3], (name, thing, text)
 
 
+def test_every_part_of_a_page_has_a_region(made):
+    """Ink outside all regions is a few rules, numbers in margins and logos; a lost column of text would be more."""
+    lost = total = 0
+    for name, boxes in load(made, "layout.json")[1].items():
+        with Image.open(made / "images" / name) as opened:
+            ink = ink_of(opened.convert("RGB")).copy()
+        total += int(ink.sum())
+        for _, (x, y, w, h) in boxes:
+            ink[max(y - 2, 0) : y + h + 2, max(x - 2, 0) : x + w + 2] = False
+        lost += int(ink.sum())
+    assert lost <= 0.01 * total
+
+
 def test_both_classes_and_empty_pages_are_there(made):
     boxes = load(made, "annotations.json")[1]
     labels = [label for found in boxes.values() for label, _ in found]
@@ -185,6 +198,8 @@ def test_a_box_grows_to_its_margin_and_stops_at_foreign_ink():
     assert found == Box(30, 40, 50, 60)
     assert grown(ink, found, 5) == Box(25, 35, 55, 63)
     assert tight(ink, Box(0, 0, 10, 10), 1) is None
+    assert not crossed(ink, Box(25, 35, 55, 63))
+    assert crossed(ink, Box(35, 35, 55, 63))
 
 
 @pytest.mark.parametrize(

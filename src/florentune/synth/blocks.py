@@ -75,13 +75,13 @@ def authors(prose: Prose) -> str:
 
 
 def item_list(prose: Prose) -> str:
-    """A bullet or numbered list."""
+    """A bullet or numbered list, its items blank lines apart: Typst counts lines in paragraphs alone."""
     sign = prose.rng.choice(("- ", "- ", "+ "))
     items = [
         sign + prose.paragraph(prose.rng.choice((1, 1, 2))).replace("#footnote", "#hide")
         for _ in range(prose.rng.randint(2, 6))
     ]
-    return "\n" + "\n".join(items)
+    return "\n" + "\n\n".join(items)
 
 
 STEPS = (

@@ -81,5 +81,17 @@ def grown(ink: Ink, box: Box, margin: int) -> Box:
     return Box(float(x1), float(y1), float(x2), float(y2))
 
 
+def crossed(ink: Ink, box: Box) -> bool:
+    """Whether ink inside a box (whole pixels, not at the page's edge) touches ink outside over one of its sides."""
+    x1, y1, x2, y2 = (int(value) for value in box)
+    sides = (
+        (ink[y1, x1:x2], ink[y1 - 1, x1:x2]),
+        (ink[y2 - 1, x1:x2], ink[y2, x1:x2]),
+        (ink[y1:y2, x1], ink[y1:y2, x1 - 1]),
+        (ink[y1:y2, x2 - 1], ink[y1:y2, x2]),
+    )
+    return any(bool((inner & outer).any()) for inner, outer in sides)
+
+
 def _points(length: str) -> float:
     return float(length.removesuffix("pt"))

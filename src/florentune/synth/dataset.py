@@ -15,7 +15,7 @@ from PIL import Image
 from ..errors import InputError
 from ..files import write_json, written_whole
 from ..regions import Box
-from .boxes import MARGIN, REACH, Ink, grown, ink_of, spans, tight
+from .boxes import MARGIN, REACH, Ink, crossed, grown, ink_of, spans, tight
 from .draft import Mark, Paper
 from .paper import Writer
 from .typeset import fonts, page_count, page_images, typeset
@@ -57,6 +57,7 @@ class Sheet:
     width: int
     height: int
     regions: tuple[Found, ...]
+    sound: bool  # every object stands alone, as _alone says
 
 
 def synthesize(
@@ -136,11 +137,12 @@ def write_paper(out: Path, settings: Settings, job: tuple[int, int]) -> list[She
         sheets, images = [], list(page_images(pdf, pages, settings.dpi))
         for number, image in enumerate(images):
             name = f"paper_{index:05d}_{number}.png"
-            here = {key: box for key, page, box in found if page == number and key != "footnote"}
-            notes = [box for key, page, box in found if page == number and key == "footnote"]
-            sheets.append(_sheet(name, image, paper, here, notes, settings))
-        if all(_sound(sheet, settings.captions) for sheet in sheets):
+            here = [(key, box) for key, page, box in found if page == number]
+            sheets.append(_sheet(name, image, paper, here, settings))
+        if all(sheet.sound for sheet in sheets):
             break
+    else:
+        raise AssertionError(f"paper {index} of seed {settings.seed} has overlaps in {ATTEMPTS} attempts")
     for sheet, image in zip(sheets, images, strict=True):
         image.save(out / "images" / sheet.file_name, compress_level=3)
     if settings.pdf:
@@ -149,18 +151,15 @@ def write_paper(out: Path, settings: Settings, job: tuple[int, int]) -> list[She
     return sheets
 
 
-def _sound(sheet: Sheet, with_captions: bool) -> bool:
-    """Whether every object is inside the page and shares at most 2 % of anything else's area."""
-    objects = [region for region in sheet.regions if region.label in LABELS]
-    for thing in objects:
-        box = thing.box
-        if box.x1 <= 1 or box.y1 <= 1 or box.x2 >= sheet.width - 1 or box.y2 >= sheet.height - 1:
-            return False
-        for other in sheet.regions:
-            own = other is thing or (with_captions and other.box == thing.caption_box)
-            if not own and _shared(box, other.box) > 0.02 * other.box.area:
-                return False
-    return True
+def _alone(ink: Ink, thing: Found, regions: list[Found], with_captions: bool) -> bool:
+    """Whether an object is inside the page, no ink crosses its border, and it shares at most 2 % of anything's area."""
+    box, (height, width) = thing.box, ink.shape
+    if box.x1 <= 1 or box.y1 <= 1 or box.x2 >= width - 1 or box.y2 >= height - 1 or crossed(ink, box):
+        return False
+    others = [other.box for other in regions if other is not thing]
+    if with_captions:
+        others = [other for other in others if other != thing.caption_box]
+    return all(_shared(box, other) <= 0.02 * other.area for other in others)
 
 
 def _shared(first: Box, second: Box) -> float:
@@ -189,31 +188,32 @@ def _columns(paper: Paper) -> list[tuple[float, float]]:
     ]
 
 
-def _sheet(
-    name: str, image: Image.Image, paper: Paper, here: dict[str, Box], notes: list[Box], settings: Settings
-) -> Sheet:
+def _sheet(name: str, image: Image.Image, paper: Paper, here: list[tuple[str, Box]], settings: Settings) -> Sheet:
     ink, scale = ink_of(image), settings.dpi / 72
     margin = round(MARGIN * scale)
 
     def inked(box: Box) -> Box | None:
         return tight(ink, Box(*(value * scale for value in box)), REACH * scale)
 
-    boxes = {key: box for key, spot in here.items() if (box := inked(spot))}
-    regions = [Found("footnote", box) for spot in notes if (box := inked(spot))]
-    for key, box in boxes.items():
+    inside = [(key, box) for key, spot in here if (box := inked(spot))]
+    captions = {key: box for key, box in inside if paper.marks[key].label == "caption"}
+    regions = []
+    for key, box in inside:
         mark = paper.marks[key]
         if mark.label in LABELS:
-            regions.append(_object(ink, mark, box, paper, boxes, margin, settings.captions))
+            regions.append(_object(ink, mark, box, paper, captions, margin, settings.captions))
         else:
             regions.append(Found(mark.label, box))
     regions.sort(key=lambda region: (LAYOUT_LABELS.index(region.label), region.box.y1, region.box.x1))
-    return Sheet(name, image.width, image.height, tuple(regions))
+    objects = [region for region in regions if region.label in LABELS]
+    sound = all(_alone(ink, thing, regions, settings.captions) for thing in objects)
+    return Sheet(name, image.width, image.height, tuple(regions), sound)
 
 
 def _object(
-    ink: Ink, mark: Mark, box: Box, paper: Paper, boxes: dict[str, Box], margin: int, with_caption: bool
+    ink: Ink, mark: Mark, box: Box, paper: Paper, captions: dict[str, Box], margin: int, with_caption: bool
 ) -> Found:
-    caption = boxes.get(mark.caption)
+    caption = captions.get(mark.caption)
     if with_caption and caption:
         box = Box(min(box.x1, caption.x1), min(box.y1, caption.y1), max(box.x2, caption.x2), max(box.y2, caption.y2))
     return Found(mark.label, grown(ink, box, margin), paper.marks.get(mark.caption), caption)

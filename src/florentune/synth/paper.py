@@ -83,6 +83,7 @@ class Writer:
             {"smallcaps": "#show heading: smallcaps", "caps": "#show heading: upper"}.get(s.heading, ""),
             f"#set math.equation(number-align: {rng.choice(('right', 'right', 'right', 'left'))})",
             f"#set list(indent: {rng.choice((0, 8, 14))}pt)\n#set enum(indent: {rng.choice((0, 8, 14))}pt)",
+            f"#set list(spacing: {spacing:.1f}pt)\n#set enum(spacing: {spacing:.1f}pt)",
         ]
         return "\n".join(line for line in lines if line) + "\n"
 
