@@ -145,7 +145,7 @@ class Running:
         assert started.wait(30)
 
     def __enter__(self) -> Running:
-        self.client.wait_for("/readyz", lambda answer: answer.status == 200, 120)
+        self.client.wait_for("/readyz", lambda answer: answer.status == 200, 240)
         return self
 
     def __exit__(self, *exception: object) -> None:

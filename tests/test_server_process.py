@@ -35,7 +35,7 @@ def process(command):
             found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
             assert found, line + server.stderr.read()
             client = Client(int(found[1]))
-            client.wait_for("/readyz", lambda answer: answer.status == 200, 120)
+            client.wait_for("/readyz", lambda answer: answer.status == 200, 240)
             yield server, client
         finally:
             server.kill()
