@@ -48,6 +48,7 @@ def command(tmp_path):
     return [sys.executable, str(script)]
 
 
+@pytest.mark.slow
 def test_the_command_serves_a_real_checkpoint(tmp_path):
     """What the server answers is what the detector says in this process."""
     pytest.importorskip("torch")
