@@ -74,6 +74,7 @@ def test_calibration_and_labels_are_read_and_checked(copy):
     ("file", "changes", "word"),
     [
         ("calibration.json", {"temperature": 0}, "temperature"),
+        ("calibration.json", {"shift": "up"}, "shift"),
         ("calibration.json", {"thresholds": {"table": 7}}, "thresholds"),
         ("calibration.json", {"thresholds": {"tabel": 0.5}}, "tabel"),
         ("labels.json", {"labels": "table"}, "labels"),

@@ -158,8 +158,9 @@ def test_thresholds_conf_and_temperature(folder, detector, tmp_path):
     )
 
 
-def test_temperature_scales_log_odds():
+def test_calibration_moves_log_odds():
     assert calibrated(0.8, 1.0) == 0.8
+    assert calibrated(0.5, 3.0, 1.0) == pytest.approx(1 / (1 + math.exp(-1)))
     assert calibrated(0.8, 2.0) == pytest.approx(1 / (1 + math.exp(-math.log(4) / 2)))
     assert [calibrated(score, 3.0) for score in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
 

@@ -212,7 +212,7 @@ def test_calibrate_is_stored_with_the_model_and_used(data, checkpoint, tmp_path,
     model = shutil.copytree(checkpoint, tmp_path / "model")
     _, out, _ = run(monkeypatch, capsys, data, "--model", model, "--calibrate", "--json", tmp_path / "e.json")
     stored = json.loads((model / "calibration.json").read_text())
-    assert set(stored) == {"temperature", "thresholds", "ece", "pages"}
+    assert set(stored) == {"temperature", "shift", "thresholds", "ece", "pages"}
     assert "measure on others" in out
     detector = load_detector(model)
     assert detector.thresholds == stored["thresholds"]

@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 
 from florentune.errors import InputError, MissingExtraError
 from florentune.evaluation import (
+    Scale,
     align,
     calibrate,
     choose_thresholds,
     compare,
     document_of,
     evaluate,
-    fit_temperature,
+    fit_scale,
 )
-from florentune.evaluation.calibration import reliability, with_temperature
+from florentune.evaluation.calibration import reliability, with_scale
 from florentune.evaluation.matching import iou_matrix, maximum_matching, pair_up
 from florentune.regions import Box, Page, Region, iou
 
@@ -313,17 +314,29 @@ def test_reliability():
     assert reliability(np.array([]), np.array([], dtype=bool))[0] is None
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_temperature_is_recovered(temperature):
+@pytest.mark.parametrize("scale", [Scale(0.5), Scale(), Scale(3.0, 1.5), Scale(0.8, -2.0)])
+def test_the_scale_is_recovered(scale):
     random = np.random.default_rng(0)
     honest = random.uniform(0.02, 0.98, 20_000)
     correct = random.random(20_000) < honest
-    distorted = with_temperature(honest, 1 / temperature)
-    assert fit_temperature(distorted, correct) == pytest.approx(temperature, rel=0.05)
+    distorted = with_scale(honest, Scale().since(scale))
+    found = fit_scale(distorted, correct)
+    assert found.temperature == pytest.approx(scale.temperature, rel=0.05)
+    assert found.shift == pytest.approx(scale.shift, abs=0.08)
 
 
-def test_temperature_needs_both_outcomes():
-    assert fit_temperature(np.full(50, 0.7), np.ones(50, dtype=bool)) == 1.0
+def test_a_scale_stays_finite_when_every_prediction_is_right():
+    low = np.linspace(0.2, 0.5, 50)
+    found = fit_scale(low, np.ones(50, dtype=bool))
+    assert 0.8 < with_scale(low, found).mean() < 1
+    assert fit_scale(low[:9], np.ones(9, dtype=bool)) == Scale()
+
+
+@given(*[st.builds(Scale, st.floats(0.5, 5), st.floats(-2, 2))] * 2, st.floats(0.05, 0.95))
+def test_scales_compose(first, second, score):
+    both = with_scale(with_scale(np.array([score]), first), second)
+    assert with_scale(np.array([score]), first.then(second)) == pytest.approx(both, abs=1e-5)
+    assert first.then(second.since(first)) == pytest.approx(second, abs=1e-9)
 
 
 def test_thresholds_lie_in_the_middle_of_the_best_run():
@@ -351,16 +364,16 @@ def test_no_threshold_is_better_than_the_chosen_one(pages):
     assert chosen >= max(success(value / 40) for value in range(1, 41)) - 1e-12
 
 
-def test_calibration_file_composes_temperatures():
+def test_calibration_file_includes_the_scale_already_there():
     truth = [page(f"{i}.png", ("table", A)) for i in range(40)]
     predictions = [page(f"{i}.png", ("table", A if i % 4 else B, 0.99)) for i in range(40)]
     raw = calibrate(truth, predictions, LABELS)
     assert raw["pages"] == 40
-    assert raw["temperature"] > 1
-    assert raw["ece"] < 0.01
-    assert calibrate(truth, predictions, LABELS, temperature=2.0)["temperature"] == pytest.approx(
-        2 * raw["temperature"], rel=1e-3
-    )
+    assert raw["ece"] < 0.05
+    before = Scale(2.0, 0.5)
+    again = calibrate(truth, predictions, LABELS, scale=before)
+    whole = before.then(Scale(raw["temperature"], raw["shift"]))
+    assert (again["temperature"], again["shift"]) == pytest.approx(whole, abs=1e-3)
 
 
 # --- two predictors -----------------------------------------------------------------------------------------------

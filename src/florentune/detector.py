@@ -83,6 +83,7 @@ class Detector:
         self.labels = checkpoint.labels
         self.thresholds: dict[str, float] = dict(calibration.get("thresholds", {}))
         self.temperature = float(calibration.get("temperature", 1.0))
+        self.shift = float(calibration.get("shift", 0.0))
         self.sub_bin = sub_bin
         self._tokenizer = checkpoint.tokenizer()
         text = checkpoint.config["text_config"]
@@ -198,7 +199,7 @@ class Detector:
             x1, y1, x2, y2 = ((at + 0.5) / 1000 for at in found.expected)
             moved = Box(x1 * item.width, y1 * item.height, x2 * item.width, y2 * item.height)
             box = moved if moved.x1 < moved.x2 and moved.y1 < moved.y2 else box
-        return Region(found.label, box, calibrated(found.score, self.temperature))
+        return Region(found.label, box, calibrated(found.score, self.temperature, self.shift))
 
     def _confident(self, regions: list[Region], conf: float | None) -> list[Region]:
         def least(label: str) -> float:
@@ -333,11 +334,11 @@ def to_supervision(page: Page, labels: Sequence[str] = ()) -> Any:
     )
 
 
-def calibrated(score: float, temperature: float) -> float:
-    """A score with its log-odds divided by `temperature` (temperature scaling of one probability)."""
-    if temperature == 1.0 or score in (0.0, 1.0):
+def calibrated(score: float, temperature: float, shift: float = 0.0) -> float:
+    """sigmoid(logit(score) / temperature + shift): a probability that means what it says (Platt scaling)."""
+    if score in (0.0, 1.0) or (temperature == 1.0 and shift == 0.0):
         return score
-    return 1.0 / (1.0 + math.exp(-math.log(score / (1.0 - score)) / temperature))
+    return 1.0 / (1.0 + math.exp(-math.log(score / (1.0 - score)) / temperature - shift))
 
 
 def _grouped(images: Iterable[ImageLike], size: int) -> Iterator[list[tuple[str, Image.Image | Path | str]]]:

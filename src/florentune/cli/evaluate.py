@@ -54,7 +54,7 @@ def command(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report into this folder.")] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Fit temperature and thresholds and store them with the model.")
+        bool, typer.Option("--calibrate", help="Fit scores and thresholds to DATA; store them with the model.")
     ] = False,
     engine: Annotated[str, typer.Option(help="torch, onnx or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 (torch).")] = "auto",
@@ -161,19 +161,21 @@ def _sources(images: ImageFolder, pages: list[Page]) -> Iterator[tuple[str, Imag
 
 
 def _calibrated(detector: Detector, truth: DataSet, scored: _Predictor) -> _Predictor:
-    """Store temperature and thresholds with the checkpoint, and the predictions as it will score them from now on."""
-    from ..evaluation import align, calibrate
+    """Store scale and thresholds with the checkpoint, and the predictions as it will score them from now on."""
+    from ..evaluation import Scale, align, calibrate
     from ..evaluation.calibration import rescored
     from ..files import write_json
 
     paired, _ = align(truth.pages, scored.pages, truth.labels)
-    found = calibrate(truth.pages, paired, truth.labels, temperature=detector.temperature)
+    before = Scale(detector.temperature, detector.shift)
+    found = calibrate(truth.pages, paired, truth.labels, scale=before)
     target = detector.checkpoint.path / "calibration.json"
     write_json(target, found)
     limits = ", ".join(f"{label} {limit:g}" for label, limit in found["thresholds"].items())
-    typer.echo(f"{target}: temperature {found['temperature']:g}, thresholds {limits}, ECE {found['ece']}")
+    after = Scale(found["temperature"], found["shift"])
+    typer.echo(f"{target}: temperature {after.temperature:g}, shift {after.shift:g}, thresholds {limits}")
     typer.echo("The numbers below are on the pages this was fitted to; measure on others.\n")
-    pages = [rescored(page, found["temperature"] / detector.temperature) for page in scored.pages]
+    pages = [rescored(page, after.since(before)) for page in scored.pages]
     return _Predictor(scored.name, pages, scored.problems, found["thresholds"])
 
 

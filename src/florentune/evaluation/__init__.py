@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .calibration import calibrate, choose_thresholds, fit_temperature
+from .calibration import Scale, calibrate, choose_thresholds, fit_scale
 from .compare import Difference, compare
 from .evaluate import align, document_of, evaluate
 from .predictions import category_names, read_predictions
@@ -31,6 +31,7 @@ __all__ = [
     "LabelScores",
     "PageResult",
     "Problem",
+    "Scale",
     "align",
     "calibrate",
     "category_names",
@@ -38,6 +39,6 @@ __all__ = [
     "compare",
     "document_of",
     "evaluate",
-    "fit_temperature",
+    "fit_scale",
     "read_predictions",
 ]

@@ -1,16 +1,16 @@
 """Do the scores mean what they say? Reliability of scores, and the two numbers a checkpoint stores to mend them.
 
-A calibrated score is sigmoid(logit(score) / temperature): monotonic, so no ranking and no average precision changes
-(temperature scaling, Guo et al. 2017). ECE is the mean gap between score and precision over equal-width bins, weighted
-by the number of predictions in a bin.
+A calibrated score is sigmoid(logit(score) / temperature + shift): monotonic, so no ranking and no average precision
+changes (Platt 1999; without the shift, temperature scaling). The shift matters: a model that spreads a location over
+neighbouring bins scores below one half even where it is right. ECE is the mean gap between score and precision over
+equal-width bins, weighted by the number of predictions in a bin.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,24 @@ BINS = 10
 IOU = 0.5
 THRESHOLD_IOU = 0.7
 _EDGE = 1e-6
-_LOG_TEMPERATURE = math.log(20.0)
+_PRIOR = 1.0
+_HOTTEST = 20.0
+
+
+class Scale(NamedTuple):
+    """The two numbers of a calibration: score becomes sigmoid(logit(score) / temperature + shift)."""
+
+    temperature: float = 1.0
+    shift: float = 0.0
+
+    def then(self, second: Scale) -> Scale:
+        """This scale followed by another, as one."""
+        return Scale(self.temperature * second.temperature, self.shift / second.temperature + second.shift)
+
+    def since(self, first: Scale) -> Scale:
+        """What turns scores scaled by `first` into scores scaled by this: first.then(self.since(first)) is this."""
+        step = self.temperature / first.temperature
+        return Scale(step, self.shift - first.shift / step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +96,36 @@ def reliability(scores: Floats, correct: Flags, bins: int = BINS) -> tuple[float
     return (gap / len(scores) if len(scores) else None), found
 
 
-def with_temperature(scores: Floats, temperature: float) -> Floats:
-    """sigmoid(logit(score) / temperature); scores are kept 1e-6 away from 0 and 1."""
-    kept = np.clip(scores, _EDGE, 1 - _EDGE)
-    calibrated: Floats = 1 / (1 + np.exp(-np.log(kept / (1 - kept)) / temperature))
+def with_scale(scores: Floats, scale: Scale) -> Floats:
+    """sigmoid(logit(score) / temperature + shift); scores are kept 1e-6 away from 0 and 1."""
+    calibrated: Floats = 1 / (1 + np.exp(-(_logit(scores) / scale.temperature + scale.shift)))
     return calibrated
 
 
-def fit_temperature(scores: Floats, correct: Flags) -> float:
-    """The temperature (0.05..20) under which `scores` best predict `correct`, by log likelihood; golden section.
+def fit_scale(scores: Floats, correct: Flags) -> Scale:
+    """The scale under which `scores` best predict `correct`: logistic regression on the logit, by Newton's method.
 
-    1.0 when there are fewer than ten predictions, or all are right or all wrong: nothing can be learnt from those.
+    A normal prior round "no change" (temperature 1, shift 0) with the weight of about one prediction keeps it finite
+    when all predictions are right or all wrong. No change for fewer than ten predictions.
     """
-    if len(scores) < 10 or correct.all() or not correct.any():
-        return 1.0
+    if len(scores) < 10:
+        return Scale()
+    rows = np.stack([_logit(scores), np.ones(len(scores))], axis=1)
+    start = np.array([1.0, 0.0])
+    line = start.copy()
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-np.clip(rows @ line, -30, 30)))
+        slope = rows.T @ (chance - correct) + _PRIOR * (line - start)
+        bend = (rows * (chance * (1 - chance))[:, None]).T @ rows + _PRIOR * np.eye(2)
+        line = line - np.clip(np.linalg.solve(bend, slope), -1, 1)
+    steepness = float(np.clip(line[0], 1 / _HOTTEST, _HOTTEST))
+    return Scale(1 / steepness, float(line[1]))
 
-    def loss(log_temperature: float) -> float:
-        kept = with_temperature(scores, math.exp(log_temperature))
-        likelihood = np.where(correct, kept, 1 - kept)
-        return float(-np.log(np.maximum(likelihood, 1e-12)).mean())
 
-    low, high, ratio = -_LOG_TEMPERATURE, _LOG_TEMPERATURE, (math.sqrt(5) - 1) / 2
-    for _ in range(60):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        low, high = (low, right) if loss(left) < loss(right) else (left, high)
-    return math.exp((low + high) / 2)
+def _logit(scores: Floats) -> Floats:
+    kept = np.clip(scores, _EDGE, 1 - _EDGE)
+    odds: Floats = np.log(kept / (1 - kept))
+    return odds
 
 
 def choose_thresholds(
@@ -118,28 +140,30 @@ def choose_thresholds(
 
 
 def calibrate(
-    truth: Sequence[Page], predictions: Sequence[Page], labels: Sequence[str], *, temperature: float = 1.0
+    truth: Sequence[Page], predictions: Sequence[Page], labels: Sequence[str], *, scale: Scale | None = None
 ) -> dict[str, Any]:
-    """What a checkpoint's calibration.json holds: {"temperature", "thresholds", "ece", "pages"}.
+    """What a checkpoint's calibration.json holds: {"temperature", "shift", "thresholds", "ece", "pages"}.
 
-    `truth` and `predictions` are aligned pages, predictions at every score. `temperature` is the one already in those
-    scores (1 for raw scores): temperatures multiply. `ece` is measured on the calibrated scores of these same pages.
+    `truth` and `predictions` are aligned pages, predictions at every score. `scale` is the one already in those scores
+    (None for raw scores); the result includes it. `ece` is measured on the calibrated scores of these same pages.
     """
     found = scored(truth, predictions, labels)
-    step = fit_temperature(found.scores, found.correct)
-    ece, _ = reliability(with_temperature(found.scores, step), found.correct)
+    step = fit_scale(found.scores, found.correct)
+    ece, _ = reliability(with_scale(found.scores, step), found.correct)
     rescaled = [rescored(page, step) for page in predictions]
+    whole = (scale or Scale()).then(step)
     return {
-        "temperature": round(temperature * step, 4),
+        "temperature": round(whole.temperature, 4),
+        "shift": round(whole.shift, 4),
         "thresholds": choose_thresholds(truth, rescaled, labels),
         "ece": None if ece is None else round(ece, 4),
         "pages": len(truth),
     }
 
 
-def rescored(page: Page, temperature: float) -> Page:
-    """The page with every score divided by `temperature` on its logit."""
-    scores = with_temperature(np.array([score_of(region) for region in page.regions]), temperature)
+def rescored(page: Page, scale: Scale) -> Page:
+    """The page with every score scaled."""
+    scores = with_scale(np.array([score_of(region) for region in page.regions]), scale)
     regions = tuple(
         Region(region.label, region.box, float(score)) for region, score in zip(page.regions, scores, strict=True)
     )

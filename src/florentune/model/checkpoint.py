@@ -44,8 +44,8 @@ class Checkpoint:
     `config` is native, whatever the layout, and has room for the image token; `image_size` is (height, width) in
     pixels; `weights` are the safetensors files (an adapter's are its own, the model's are `base.weights`); `names` is
     the layout of the weights' names; `files` is the folder the tokenizer comes from; `labels` are None for a model
-    that was not fine-tuned here; `calibration` is {"temperature", "thresholds", "ece", "pages"}; `onnx` is the folder
-    of exported graphs.
+    that was not fine-tuned here; `calibration` is {"temperature", "shift", "thresholds", "ece", "pages"}; `onnx` is
+    the folder of exported graphs.
     """
 
     path: Path
@@ -207,6 +207,8 @@ def _calibration(folder: Path, labels: tuple[str, ...] | None) -> dict[str, Any]
     temperature, thresholds = found.get("temperature", 1.0), found.get("thresholds", {})
     if not _is_number(temperature) or not 0 < temperature < 1000:
         raise CheckpointError(f"{where}: temperature must be a positive number, not {temperature!r:.60}")
+    if not _is_number(shift := found.get("shift", 0.0)):
+        raise CheckpointError(f"{where}: shift must be a number, not {shift!r:.60}")
     if not isinstance(thresholds, dict) or not all(_is_number(t) and 0 <= t <= 1 for t in thresholds.values()):
         raise CheckpointError(f"{where}: thresholds must give each label a number from 0 to 1")
     strangers = sorted(set(thresholds) - set(labels or ()))

@@ -16,7 +16,7 @@ from PIL import Image
 from ..detector import Detector
 from ..engines.torch_engine import TorchEngine
 from ..errors import InputError, MissingExtraError
-from ..evaluation import align, calibrate, evaluate
+from ..evaluation import Scale, align, calibrate, evaluate
 from ..evaluation.calibration import rescored
 from ..model.checkpoint import Checkpoint
 from ..regions import Page
@@ -76,7 +76,8 @@ class Validator:
             advance(len(found))
         aligned, _ = align(self.truth, found, self._labels)
         calibration = calibrate(self.truth, aligned, self._labels)
-        scored = [rescored(page, calibration["temperature"]) for page in aligned]
+        scale = Scale(calibration["temperature"], calibration["shift"])
+        scored = [rescored(page, scale) for page in aligned]
         result = evaluate(
             self.truth,
             scored,
