@@ -25,7 +25,7 @@ class Floats:
         self.wide_share = rng.choice((0.15, 0.3, 0.5)) if draft.style.columns > 1 else 0.0
         self.inline_share = rng.choice((0.1, 0.35, 0.7))
         self.table_size = rng.choice((0.75, 0.82, 0.9, 0.95, 1.0))
-        self.gap = rng.uniform(5.5, 11)
+        self.gap = rng.uniform(4.5, 9.5)
 
     def any(self) -> tuple[str, float]:
         """Markup of one float in the flow, and the height it takes of a column."""
@@ -141,9 +141,11 @@ class Floats:
             or len(label + text) * s.caption_points * 0.46 < width
             or (s.name == "ieee" and kind == "table")
         )
-        setup = f"set par(justify: {'false' if centred else 'true'}, first-line-indent: 0pt, leading: 0.52em)"
+        setup = f"set par(justify: {'false' if centred else 'true'}, first-line-indent: 0pt, leading: 0.3em)"
         align = "center" if centred and not (s.caption_left and not s.caption_centred) else "left"
-        body = f"block(width: 100%, {{ {setup}; set text(size: {s.caption_points}pt); align({align})[{look} {text}] }})"
+        # Down to the descenders, so that the gap to the object is blank and its box has room for a margin.
+        size = f'set text(size: {s.caption_points}pt, bottom-edge: "descender")'
+        body = f"block(width: 100%, {{ {setup}; {size}; align({align})[{look} {text}] }})"
         return d.mark("caption", body, number=number, text=f"{label} {plain} {' '.join(sentences)}".strip())
 
     def _table(self, width: float, height: float, long: bool) -> str:
