@@ -1,6 +1,6 @@
 """Write the tree of the package into README.md: one phrase a file, taken from the file's own docstring.
 
-    python docs/readme_tree.py          rewrite the block
+python docs/readme_tree.py          rewrite the block
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def tree() -> str:
         lines.append(f"  {file.name:<20} {phrase(file)}")
     for folder in sorted(path for path in package.iterdir() if (path / "__init__.py").exists()):
         lines.append(f"  {folder.name + '/':<20} {phrase(folder / '__init__.py')}")
-        lines += [f"    {file.name:<18} {phrase(file)}" for file in sorted(folder.glob("*.py")) if file.stem != "__init__"]
+        files = [file for file in sorted(folder.glob("*.py")) if file.stem != "__init__"]
+        lines += [f"    {file.name:<18} {phrase(file)}" for file in files]
     lines += [f"{name:<22} {text}" for name, text in AROUND.items()]
     return "\n".join([*lines, "```"])
 
