@@ -174,8 +174,12 @@ def save(path: Path, net: Nano, average: Average, opts: list[torch.optim.Optimiz
 def restore(path: Path, net: Nano, average: Average, opts: list[torch.optim.Optimizer], *, weights_only: bool) -> int:
     """Load what `save` wrote; returns the step to go on with."""
     tensors = load_file(path)
+    if not any(name.startswith("net.") for name in tensors):  # a shipped model: weights alone, no heads
+        tensors = {
+            f"{part}{name}": value.float() for name, value in tensors.items() for part in ("net.florence.", "ema.")
+        }
     with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
+        step = int((file.metadata() or {}).get("step", 0))
     net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")}, strict=False)
     net.florence.tie_weights()
     for name, value in tensors.items():
@@ -235,7 +239,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--start-from", type=Path, help="weights of another state.safetensors, with a new schedule")
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        help="state.safetensors of a run, or a shipped model.safetensors: its weights, a new schedule",
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
