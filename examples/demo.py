@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def main() -> None:
         print(f"{name:<32}" + "".join(f"{value:>22.3f}" for value in row.values()))
     print(f"\nBoxes on pages   {OUT / 'boxes'}")
     print(f"Loss curve       {OUT / 'run' / 'training_loss.png'}")
-    print(f"The detector     {OUT / 'run' / 'best'}   (florentune predict PAGE --model {OUT / 'run' / 'best'})")
+    print(f"The detector     florentune predict PAGE --model {shlex.quote(str(OUT / 'run' / 'best'))}")
     print("Try next         florentune extract paper.pdf --out out      tables and figures with captions")
     print("                 florentune train examples/tables_and_figures.yaml dataset=your.json images=your_pages/")
     print(f"Took {time.monotonic() - started:.0f} s.")

@@ -54,8 +54,9 @@ def stage_of(step: int, stages: list[tuple[int, int]]) -> int:
     return next(side for first, side in reversed(stages) if step >= first)
 
 
-def rate_at(step: int, steps: int, warmup: int = 300) -> float:
-    """Warm-up, then cosine to one hundredth."""
+def rate_at(step: int, steps: int) -> float:
+    """Warm-up over an eighth of the steps, at most 300, then cosine to one hundredth."""
+    warmup = min(300, steps // 8)
     if step < warmup:
         return (step + 1) / warmup
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1)))
@@ -358,7 +359,8 @@ def run(
         if wanted != side or loader is None:
             side, loader = wanted, loader_from(samples, tokenizer, wanted, options, step)
         encoder_places.requires_grad_(side == stages[-1][1])
-        sigma = max(options.sigma, 20.0 * (1 - step / (0.4 * options.steps)))
+        wide = 0.0 if options.start_from else 20.0 * (1 - step / (0.4 * options.steps))
+        sigma = max(options.sigma, wide)
         losses = losses_of(net, next(loader), side // 32, sigma)
         sum(WEIGHTS[name] * value for name, value in losses.items()).backward()
         norm = update(net, average, opts, options.rate * rate_at(step, options.steps), step)
