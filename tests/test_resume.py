@@ -35,6 +35,15 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The promise holds for one number of threads, and a forked child can have only one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def run(place, output, **changes):
     return train(load_config(None, settings(place, output, max_steps=STEPS, **changes)))
 
