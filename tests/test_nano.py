@@ -1,0 +1,71 @@
+"""The model that ships: it loads without torch, finds what is on pages, and both engines agree."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from florentune import evaluate, load_detector, read
+from florentune.regions import iou
+from florentune.synth import Settings, synthesize
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory):
+    """Generated pages that nano never saw, as a data set."""
+    folder = tmp_path_factory.mktemp("papers") / "set"
+    synthesize(folder, Settings(pages=24, seed=90210))
+    return read(folder / "annotations.json", images=folder / "images"), folder / "images"
+
+
+def detected(model, truth, folder, engine):
+    found = load_detector(model, engine=engine).detect([(page.image, folder / page.image) for page in truth.pages])
+    return list(found)
+
+
+def test_it_needs_no_torch(papers):
+    truth, folder = papers
+    image = folder / next(page.image for page in truth.pages if page.regions)
+    code = (
+        "import sys, json\nfor name in ('torch', 'transformers', 'safetensors', 'onnx'): sys.modules[name] = None\n"
+        "from florentune import load_detector\n"
+        f"print(json.dumps([page.as_dict() for page in load_detector('nano').detect([{str(image)!r}])]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (page,) = json.loads(done.stdout)
+    assert page["regions"]
+    assert {region["label"] for region in page["regions"]} <= {"table", "figure"}
+
+
+def test_it_finds_what_is_on_generated_pages(papers):
+    truth, folder = papers
+    found = evaluate(truth.pages, detected("nano", truth, folder, "onnx"), truth.labels, intervals=False)
+    assert found.page_success[0.5] >= 0.6  # measured 0.84 on 32 other pages by `make demo`
+    assert found.false_alarm_rate <= 0.2
+
+
+def test_torch_and_the_shipped_graphs_see_the_same(papers):
+    truth, folder = papers
+    pages = zip(detected("nano", truth, folder, "onnx"), detected("nano", truth, folder, "torch"), strict=True)
+    pairs = [(a, b) for one, two in pages for a, b in zip(one.regions, two.regions, strict=False)]
+    near = [a.label == b.label and iou(a.box, b.box) > 0.9 for a, b in pairs]
+    assert len(near) > 10
+    assert sum(near) >= 0.9 * len(near)
+
+
+@pytest.mark.slow
+def test_it_is_good_on_real_pages(shared, tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "tfid_pages.py"), "--shared", str(shared)]
+    subprocess.run([*command, "--out", str(tmp_path / "tfid")], check=True)
+    truth = read(tmp_path / "tfid" / "annotations.json", images=tmp_path / "tfid" / "images")
+    detector = load_detector("nano")
+    pages = [(page.image, tmp_path / "tfid" / "images" / page.image) for page in truth.pages]
+    found = evaluate(truth.pages, list(detector.detect(pages, conf=0.0)), truth.labels, thresholds=detector.thresholds)
+    assert found.page_success[0.5] >= 0.91
+    assert found.page_success[0.7] >= 0.90
+    assert found.map >= 0.70
+    assert found.false_alarm_rate <= 0.04
