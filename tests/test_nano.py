@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from florentune import evaluate, load_detector, read
+from florentune import evaluate, load_config, load_detector, read, train
+from florentune.formats import register
 from florentune.regions import iou
 from florentune.synth import Settings, synthesize
 
@@ -69,3 +70,34 @@ def test_it_is_good_on_real_pages(shared, tmp_path):
     assert found.page_success[0.7] >= 0.90
     assert found.map >= 0.70
     assert found.false_alarm_rate <= 0.04
+
+
+@pytest.mark.slow
+def test_it_overfits_two_real_pages_bin_exact(shared, tmp_path):
+    """Trained, saved, reloaded by stock transformers and decoded: wrong losses and layouts cannot pass this."""
+    from PIL import Image
+    from transformers import Florence2ForConditionalGeneration, Florence2Processor
+
+    demo = shared / "data" / "llamafactory_demo"
+    name = "TF-ID-arxiv-papers_example"
+    register(tmp_path / "dataset_info.json", {name: demo / f"{name}.json"})
+    settings = {
+        "dataset": name,
+        "dataset_dir": str(tmp_path),
+        "media_dir": str(demo),
+        "output_dir": str(tmp_path / "run"),
+        "per_device_train_batch_size": 2,
+        "max_steps": 150,
+        "learning_rate": 3e-4,
+        "lr_scheduler_type": "cosine",
+        "order": "file",
+        "use_cpu": True,
+    }
+    end = train(load_config(None, [f"{key}={value}" for key, value in settings.items()]))
+    processor = Florence2Processor.from_pretrained(end.last)
+    model = Florence2ForConditionalGeneration.from_pretrained(end.last).eval()
+    for row in json.loads((demo / f"{name}.json").read_text()):
+        image = Image.open(demo / Path(row["images"][0]).name).convert("RGB")
+        ids = model.generate(**processor(text="<OD>", images=image, return_tensors="pt"))
+        text = processor.batch_decode(ids, skip_special_tokens=False)[0]
+        assert text.replace("<s>", "").replace("</s>", "").replace("<pad>", "") == row["messages"][1]["content"]
