@@ -114,6 +114,18 @@ def test_a_killed_child_is_replaced_and_the_document_goes_on(tmp_path):
         assert reader.respawns == 1
 
 
+def test_the_memory_of_the_parent_is_not_held_against_a_crashed_child(tmp_path):
+    path = write_pdf(tmp_path / "a.pdf", [[(9, 9, 9, "a")]])
+    large = bytearray(b"x" * (250 << 20))
+    with PdfReader(memory=400 << 20) as reader:
+        assert reader.open(path) == 1
+        os.kill(reader._process.pid, signal.SIGKILL)
+        with pytest.raises(PdfError) as error:
+            reader.page(path, 0)
+    assert len(large)
+    assert error.value.reason == "crash"
+
+
 def test_a_stopped_child_is_a_timeout(tmp_path):
     path = write_pdf(tmp_path / "a.pdf", [[(9, 9, 9, "a")]] * 5)
     with PdfReader(deadline=2) as reader:

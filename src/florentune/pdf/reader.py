@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -123,6 +124,7 @@ class PdfReader:
         self.respawns = 0
         self.page_count = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._inherited = 0
         self._channel: socket.socket | None = None
         self._opened: Path | None = None
         self._served = 0
@@ -241,6 +243,8 @@ class PdfReader:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-P", str(Path(__file__).with_name("child.py")), str(self.memory)]
+        # a child's peak is counted from what its parent held when it started
+        self._inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with theirs:
             quiet = subprocess.DEVNULL
             self._process = subprocess.Popen(
@@ -289,7 +293,7 @@ class PdfReader:
         if code == -signal.SIGXCPU:
             return PdfError("used up its CPU time", reason="timeout")
         peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        if peak > self.memory * 0.6:
+        if peak > self.memory * 0.6 and usage.ru_maxrss > self._inherited:
             return PdfError(f"needs more than {self.memory / 2**20:.0f} MiB of memory", reason="memory")
         return PdfError(f"PDFium crashed on it ({name})", reason="crash")
 
