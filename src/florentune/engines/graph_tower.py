@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -77,23 +77,29 @@ def _image(graph: Graph, rows: str, size: tuple[int, int], channels: int) -> str
 def _spatial_block(
     graph: Graph, image: str, name: str, vision: Mapping[str, Any], stage: int, size: tuple[int, int]
 ) -> str:
-    channels = vision["embed_dim"][stage]
-    rows = _mixed(graph, image, f"{name}.conv1", channels)
-    attended = _window_attention(graph, graph.norm(rows, f"{name}.norm1"), f"{name}.window_attn", vision, stage, size)
-    image = _image(graph, graph.op("Add", rows, attended), size, channels)
-    rows = _mixed(graph, image, f"{name}.conv2", channels)
-    rows = graph.feed_forward(rows, f"{name}.norm2", f"{name}.ffn.fc1", f"{name}.ffn.fc2")
-    return _image(graph, rows, size, channels)
+    def attend(rows: str) -> str:
+        return _window_attention(graph, rows, f"{name}.window_attn", vision, stage, size)
+
+    return _block(graph, image, name, attend, vision["embed_dim"][stage], size)
 
 
 def _channel_block(
     graph: Graph, image: str, name: str, vision: Mapping[str, Any], stage: int, size: tuple[int, int]
 ) -> str:
-    channels, groups = vision["embed_dim"][stage], vision["num_groups"][stage]
+    channels = vision["embed_dim"][stage]
+
+    def attend(rows: str) -> str:
+        return _channel_attention(graph, rows, f"{name}.channel_attn", vision["num_groups"][stage], channels, size)
+
+    return _block(graph, image, name, attend, channels, size)
+
+
+def _block(
+    graph: Graph, image: str, name: str, attend: Callable[[str], str], channels: int, size: tuple[int, int]
+) -> str:
+    """What both kinds of block share: convolution, attention, convolution, feed-forward."""
     rows = _mixed(graph, image, f"{name}.conv1", channels)
-    attended = _channel_attention(
-        graph, graph.norm(rows, f"{name}.norm1"), f"{name}.channel_attn", groups, channels, size
-    )
+    attended = attend(graph.norm(rows, f"{name}.norm1"))
     image = _image(graph, graph.op("Add", rows, attended), size, channels)
     rows = _mixed(graph, image, f"{name}.conv2", channels)
     rows = graph.feed_forward(rows, f"{name}.norm2", f"{name}.ffn.fc1", f"{name}.ffn.fc2")
