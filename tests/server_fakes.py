@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,22 @@ class InkDetector:
     def warm_up(self) -> None:
         """Nothing to warm."""
 
-    def predict(self, images: Iterable[Any], *, batch: int = 8, conf: float | None = None) -> Iterator[Prediction]:
-        for name, source in images:
-            try:
-                image = open_image(source)
-            except FlorentuneError as error:
-                yield Prediction(name, error=error)
-                continue
-            self._trouble(image.width)
-            yield Prediction(name, Page(name, image.width, image.height, tuple(self._found(image, conf or 0.5))))
+    def open(self, name: str, source: Path) -> tuple[str, Image.Image | FlorentuneError]:
+        try:
+            return name, open_image(source)
+        except FlorentuneError as error:
+            return name, error
+
+    def run(
+        self, opened: Sequence[tuple[str, Image.Image | FlorentuneError]], *, conf: float | None = None
+    ) -> list[Prediction]:
+        return [self._prediction(name, image, conf or 0.5) for name, image in opened]
+
+    def _prediction(self, name: str, image: Image.Image | FlorentuneError, conf: float) -> Prediction:
+        if isinstance(image, FlorentuneError):
+            return Prediction(name, error=image)
+        self._trouble(image.width)
+        return Prediction(name, Page(name, image.width, image.height, tuple(self._found(image, conf))))
 
     def _trouble(self, width: int) -> None:
         if width == CRASH:

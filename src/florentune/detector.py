@@ -58,8 +58,8 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class _Input:
-    """An image ready for the model, or the error that opening it gave."""
+class Opened:
+    """An image ready for the model: pixels (3, height, width) resized and normalised; or the error of opening it."""
 
     name: str
     width: int = 0
@@ -129,13 +129,17 @@ class Detector:
         prompt = self._preprocessor.prompt_ids(task)
         groups = _grouped(images, batch)
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="images") as pool:
-            ahead: deque[list[Future[_Input]]] = deque()
+            ahead: deque[list[Future[Opened]]] = deque()
             for group in itertools.chain(groups, [None]):
                 if group is not None:
-                    ahead.append([pool.submit(self._open, name, image) for name, image in group])
+                    ahead.append([pool.submit(self.open, name, image) for name, image in group])
                 if ahead and (group is None or len(ahead) > 1):
                     inputs = [future.result() for future in ahead.popleft()]
                     yield from self._run(inputs, prompt, task, conf, free, beams)
+
+    def run(self, opened: Sequence[Opened], *, conf: float | None = None, task: str = OD_TASK) -> list[Prediction]:
+        """`predict` for what `open` has opened, as one batch."""
+        return list(self._run(opened, self._preprocessor.prompt_ids(task), task, conf, not self._has_grammar(task), 1))
 
     def warm_up(self) -> None:
         """Run one blank page, so that the first real one does not pay for allocations."""
@@ -147,17 +151,18 @@ class Detector:
         token = task_of(task)
         return token is not None and TASKS[token].answer in ("regions", "proposals", "phrases")
 
-    def _open(self, name: str, source: Image.Image | Path | str) -> _Input:
+    def open(self, name: str, source: Image.Image | Path | str) -> Opened:
+        """Decode and resize one image, in any thread; for callers that gather their own batches for `run`."""
         try:
             image = _rgb(source) if isinstance(source, Image.Image) else open_image(source)
-            return _Input(name, image.width, image.height, self._preprocessor.pixels(image))
+            return Opened(name, image.width, image.height, self._preprocessor.pixels(image))
         except FlorentuneError as error:
-            return _Input(name, error=error)
+            return Opened(name, error=error)
         except (OSError, ValueError) as error:  # a PIL image that is decoded only here
-            return _Input(name, error=ImageError(f"{name}: cannot be decoded ({error})", reason="corrupt"))
+            return Opened(name, error=ImageError(f"{name}: cannot be decoded ({error})", reason="corrupt"))
 
     def _run(
-        self, inputs: list[_Input], prompt: Sequence[int], task: str, conf: float | None, free: bool, beams: int
+        self, inputs: Sequence[Opened], prompt: Sequence[int], task: str, conf: float | None, free: bool, beams: int
     ) -> Iterator[Prediction]:
         arrays = [item.pixels for item in inputs if item.pixels is not None]
         answers: Iterator[Prediction] = iter(())
@@ -174,7 +179,7 @@ class Detector:
             yield next(answers) if item.error is None else Prediction(item.name, error=item.error)
 
     def _constrained(
-        self, inputs: list[_Input], pixels: NDArray[np.float32], prompt: Sequence[int], task: str, conf: float | None
+        self, inputs: list[Opened], pixels: NDArray[np.float32], prompt: Sequence[int], task: str, conf: float | None
     ) -> list[Prediction]:
         grammar = self._grammar(task)
         walks = [grammar.walk(self._limit(task)) for _ in inputs]
@@ -184,7 +189,7 @@ class Detector:
             for item, walk, failure in zip(inputs, walks, failures, strict=True)
         ]
 
-    def _prediction(self, item: _Input, walk: RegionWalk, task: str, conf: float | None) -> Prediction:
+    def _prediction(self, item: Opened, walk: RegionWalk, task: str, conf: float | None) -> Prediction:
         regions = [self._region(found, item) for found in walk.found]
         page = Page(item.name, item.width, item.height, tuple(_without_duplicates(self._confident(regions, conf))))
         answer = {
@@ -193,7 +198,7 @@ class Detector:
         }
         return Prediction(item.name, page, self._text(walk.ids), {task_of(task) or task: answer})
 
-    def _region(self, found: Found, item: _Input) -> Region:
+    def _region(self, found: Found, item: Opened) -> Region:
         box = bins_to_box(found.bins, item.width, item.height)
         if self.sub_bin:
             x1, y1, x2, y2 = ((at + 0.5) / 1000 for at in found.expected)
@@ -208,7 +213,7 @@ class Detector:
         return [region for region in regions if (region.score or 0.0) >= least(region.label)]
 
     def _free(
-        self, inputs: list[_Input], pixels: NDArray[np.float32], prompt: Sequence[int], task: str, beams: int
+        self, inputs: list[Opened], pixels: NDArray[np.float32], prompt: Sequence[int], task: str, beams: int
     ) -> list[Prediction]:
         if beams > 1:
             rows = self._beams(pixels, prompt, task, beams)
@@ -222,7 +227,7 @@ class Detector:
             for item, ids, failure in zip(inputs, rows, failures, strict=True)
         ]
 
-    def _read(self, item: _Input, ids: list[int], task: str) -> Prediction:
+    def _read(self, item: Opened, ids: list[int], task: str) -> Prediction:
         text = self._text(ids)
         answer = post_process(text, task, (item.width, item.height))
         value = next(iter(answer.values()))
@@ -359,7 +364,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else to_rgb(image)
 
 
-def _failed(item: _Input, failure: GenerationError) -> Prediction:
+def _failed(item: Opened, failure: GenerationError) -> Prediction:
     return Prediction(item.name, error=GenerationError(f"{item.name}: {failure}"))
 
 

@@ -1,10 +1,19 @@
-"""The process that holds the model: batches of image files in, pages out. Whatever kills it, the server lives on."""
+"""The process that holds the model: image files in, pages out. Whatever kills it, the server lives on.
+
+Images are opened in threads as they come; the model runs over those that are ready, up to a batch. So what comes next
+is opened on the cores that the model leaves idle, and no image waits for a batch to fill.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from ..detector import Prediction
@@ -25,19 +34,29 @@ class Predictor(Protocol):
 
     def warm_up(self) -> None: ...
 
-    def predict(
-        self, images: Iterable[tuple[str, Path]], *, batch: int = 8, conf: float | None = None
-    ) -> Iterator[Prediction]: ...
+    def open(self, name: str, source: Path) -> Any:
+        """Called in threads."""
+
+    def run(self, opened: Sequence[Any], *, conf: float | None = None) -> list[Prediction]: ...
 
 
 Factory = Callable[[], Predictor]
 
 
-def serve(channel: Connection, factory: Factory) -> None:
-    """Load the model, say "ready", then answer {"images": [{"name", "path"}], "conf"} until the server is gone.
+@dataclass(frozen=True, slots=True)
+class _Work:
+    number: int
+    name: str
+    path: str
+    conf: float | None
+    opened: Future[Any]
 
-    Events are ready (name, labels, thresholds), done (results: a page or an error for every image, in order) and
-    fatal (message, exit_code), after which the process ends.
+
+def serve(channel: Connection, factory: Factory, batch: int) -> None:
+    """Load the model, say "ready", then answer {"number", "name", "path", "conf"} until the server is gone.
+
+    Events are ready (name, labels, thresholds), done (results: number and page or error, for every image of one run of
+    the model) and fatal (message, exit_code), after which the process ends.
     """
     ignore_signals()
     try:
@@ -48,28 +67,60 @@ def serve(channel: Connection, factory: Factory) -> None:
         return
     labels = list(detector.labels) if detector.labels is not None else None
     tell(channel, event="ready", name=detector.name, labels=labels, thresholds=dict(detector.thresholds))
+    inbox: SimpleQueue[_Work] = SimpleQueue()
+    threading.Thread(target=_receive, args=(channel, detector, inbox), daemon=True).start()
+    waiting = [inbox.get()]
     while True:
-        request = heard(channel)
-        tell(channel, event="done", results=_results(detector, request["images"], request["conf"]))
+        ready = _ready(waiting, inbox, batch)
+        tell(channel, event="done", results=_results(detector, ready))
+        waiting = waiting or [inbox.get()]
 
 
-def _results(detector: Predictor, images: list[dict[str, str]], conf: float | None) -> list[dict[str, Any]]:
-    named = [(image["name"], Path(image["path"])) for image in images]
+def _receive(channel: Connection, detector: Predictor, inbox: SimpleQueue[_Work]) -> None:
+    """Start to open every image as soon as the server names it; end the process with the server."""
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="images") as pool:
+        try:
+            while True:
+                image = heard(channel)
+                inbox.put(_Work(**image, opened=pool.submit(detector.open, image["name"], Path(image["path"]))))
+        except SystemExit:
+            os._exit(0)
+
+
+def _ready(waiting: list[_Work], inbox: SimpleQueue[_Work], batch: int) -> list[_Work]:
+    """The oldest image, once it is open, and those that are open by then and can share its run; out of `waiting`.
+
+    An image whose opening failed in a way that nobody foresaw has no company.
+    """
+    first = waiting[0]
+    is_alone = first.opened.exception() is not None
+    while not inbox.empty():
+        waiting.append(inbox.get())
+    mates = [work for work in waiting if work is first or (not is_alone and _can_join(work, first))][:batch]
+    waiting[:] = [work for work in waiting if work not in mates]
+    return mates
+
+
+def _can_join(work: _Work, first: _Work) -> bool:
+    return work.conf == first.conf and work.opened.done() and work.opened.exception() is None
+
+
+def _results(detector: Predictor, works: list[_Work]) -> list[dict[str, Any]]:
     try:
-        predictions = list(detector.predict(named, batch=len(named), conf=conf))
+        predictions = detector.run([work.opened.result() for work in works], conf=works[0].conf)
     except Exception as error:  # noqa: BLE001 - one image must not end the process that serves all others
-        return [_failure("error", f"{type(error).__name__} in the model", image) for image in images]
-    return [_result(prediction, image) for prediction, image in zip(predictions, images, strict=True)]
+        return [_failure("error", f"{type(error).__name__} in the model", work) for work in works]
+    return [_result(prediction, work) for prediction, work in zip(predictions, works, strict=True)]
 
 
-def _result(prediction: Prediction, image: dict[str, str]) -> dict[str, Any]:
+def _result(prediction: Prediction, work: _Work) -> dict[str, Any]:
     if prediction.page is not None:
-        return {"page": prediction.page.as_dict()}
+        return {"number": work.number, "page": prediction.page.as_dict()}
     error = prediction.error
     reason = error.reason if isinstance(error, InputError) else "detector"
-    return _failure(reason, str(error), image)
+    return _failure(reason, str(error), work)
 
 
-def _failure(reason: str, message: str, image: dict[str, str]) -> dict[str, Any]:
+def _failure(reason: str, message: str, work: _Work) -> dict[str, Any]:
     """The error under the client's name of the file, not under the server's path."""
-    return {"error": {"reason": reason, "message": message.replace(image["path"], image["name"])}}
+    return {"number": work.number, "error": {"reason": reason, "message": message.replace(work.path, work.name)}}

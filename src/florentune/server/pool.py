@@ -1,13 +1,14 @@
 """Images to model workers: a bounded queue, batches as large as the load makes them, workers that may die.
 
-A worker that is free takes what waits, up to a batch, so a lone request never waits for others. When a worker dies
-or is killed because an image is over its deadline, the other images of its batch are tried again one by one: the
-image that does it is the only one to fail.
+A worker gets images as they come, up to two batches: it opens the ones while the model runs over the others, and a lone
+request never waits for company. When a worker dies or is killed because an image is over its deadline, the other images
+it had are tried again one by one: the image that does it is the only one to fail.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,9 +43,15 @@ class _Request:
 class _Seat:
     child: Child | None = None
     ready: bool = False
-    running: list[_Request] = field(default_factory=list)
+    working: dict[int, _Request] = field(default_factory=dict)
     bad_starts: int = 0
     restart: asyncio.TimerHandle | None = None
+
+    def takes(self, request: _Request, most: int) -> bool:
+        """Whether the worker may have this request now; one that has to be alone gets and keeps a worker to itself."""
+        if request.alone or any(other.alone for other in self.working.values()):
+            return self.ready and not self.working
+        return self.ready and len(self.working) < most
 
 
 class ModelPool:
@@ -54,6 +61,7 @@ class ModelPool:
         self._factory, self._limits, self._metrics = factory, limits, metrics
         self._seats = [_Seat() for _ in range(workers)]
         self._queue: deque[_Request] = deque()
+        self._numbers = itertools.count()
         self.model: dict[str, Any] | None = None
         self.failure: FlorentuneError | None = None
         self.on_ready: Callable[[], None] = lambda: None
@@ -66,7 +74,7 @@ class ModelPool:
     @property
     def load(self) -> int:
         """Images that wait or are being worked on."""
-        return len(self._queue) + sum(len(seat.running) for seat in self._seats)
+        return len(self._queue) + sum(len(seat.working) for seat in self._seats)
 
     @property
     def full(self) -> bool:
@@ -89,8 +97,8 @@ class ModelPool:
                 seat.restart.cancel()
             if seat.child:
                 seat.child.kill()
-            self._queue.extend(seat.running)
-            seat.ready, seat.running = False, []
+            self._queue.extend(seat.working.values())
+            seat.ready, seat.working = False, {}
         while self._queue:
             self._done(self._queue.popleft()).fail(problem_of("worker_died", "the server has stopped"))
 
@@ -120,21 +128,15 @@ class ModelPool:
         return request
 
     def _dispatch(self) -> None:
-        for seat in self._seats:
-            if seat.ready and not seat.running and self._queue:
-                assert seat.child is not None
-                seat.running = self._next_batch()
-                self._metrics.batches.observe(len(seat.running))
-                images = [{"name": request.name, "path": request.path} for request in seat.running]
-                seat.child.send(images=images, conf=seat.running[0].conf)
-
-    def _next_batch(self) -> list[_Request]:
-        """The oldest request, and those behind it that can share its run of the model."""
-        first = self._queue[0]
-        mates = [r for r in self._queue if r is first or (r.conf == first.conf and not r.alone and not first.alone)]
-        batch = mates[: self._limits.batch]
-        self._queue = deque(request for request in self._queue if request not in batch)
-        return batch
+        """Hand out what waits, in order, each to the worker with the least work."""
+        while self._queue:
+            free = [seat for seat in self._seats if seat.takes(self._queue[0], 2 * self._limits.batch)]
+            if not free:
+                return
+            seat, request, number = min(free, key=lambda s: len(s.working)), self._queue.popleft(), next(self._numbers)
+            assert seat.child is not None
+            seat.working[number] = request
+            seat.child.send(number=number, name=request.name, path=request.path, conf=request.conf)
 
     def _expire(self, request: _Request) -> None:
         """Past its deadline: out of the queue, or the worker that is at it is replaced."""
@@ -142,13 +144,15 @@ class ModelPool:
         if request in self._queue:
             self._queue.remove(request)
         for seat in self._seats:
-            if request in seat.running and seat.child:
+            if request in seat.working.values() and seat.child:
                 seat.child.kill()
                 self._bury(seat)
 
     def _spawn(self, seat: _Seat) -> None:
         seat.restart = None
-        seat.child = Child(serve, (self._factory,), lambda event: self._hear(seat, event), lambda: self._bury(seat))
+        seat.child = Child(
+            serve, (self._factory, self._limits.batch), lambda event: self._hear(seat, event), lambda: self._bury(seat)
+        )
 
     def _hear(self, seat: _Seat, event: Event) -> None:
         if event["event"] == "ready":
@@ -159,9 +163,9 @@ class ModelPool:
             self.failure = FlorentuneError(event["message"])
             self.failure.exit_code = event["exit_code"]
         else:
-            running, seat.running = seat.running, []
-            for request, result in zip(running, event["results"], strict=True):
-                self._answer(self._done(request), result)
+            self._metrics.batches.observe(len(event["results"]))
+            for result in event["results"]:
+                self._answer(self._done(seat.working.pop(result["number"])), result)
         self._dispatch()
 
     def _answer(self, request: _Request, result: dict[str, Any]) -> None:
@@ -174,12 +178,12 @@ class ModelPool:
     def _bury(self, seat: _Seat) -> None:
         """After a worker's death: the only image it had fails, of several each is tried alone; then a new worker."""
         self._metrics.deaths.labels("model").inc()
-        running, was_ready = seat.running, seat.ready
-        seat.ready, seat.running, seat.child = False, [], None
-        if len(running) == 1:
-            self._done(running[0]).fail(problem_of("worker_died", "the model process died; it is being restarted"))
+        working, was_ready = list(seat.working.values()), seat.ready
+        seat.ready, seat.working, seat.child = False, {}, None
+        if len(working) == 1:
+            self._done(working[0]).fail(problem_of("worker_died", "the model process died; it is being restarted"))
         else:
-            waiting = [request for request in running if not request.answer.done()]
+            waiting = [request for request in working if not request.answer.done()]
             for request in waiting:
                 request.alone = True
             self._queue.extendleft(reversed(waiting))
