@@ -177,6 +177,18 @@ def test_smaller_precisions_are_near_and_smaller(small):
     assert sizes["int8"] < 0.65 * sizes["fp32"]
 
 
+def test_every_large_weight_of_int8_graphs_is_stored_in_one_byte(small):
+    import onnx
+
+    sizes = {}
+    for file in (small["int8"] / "onnx").iterdir():
+        for tensor in onnx.load(file).graph.initializer:
+            sizes[f"{file.name}: {tensor.name}"] = np.prod(tensor.dims), tensor.data_type
+    large = {name: kind for name, (size, kind) in sizes.items() if size >= 4096}
+    assert len(large) > 10
+    assert set(large.values()) == {onnx.TensorProto.INT8}, large
+
+
 def test_a_damaged_or_missing_graph_is_named(tmp_path, onnx):
     import shutil
 

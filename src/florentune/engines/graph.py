@@ -20,6 +20,8 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 OPSET = 20
 _CONTRIB = "com.microsoft"
+_LEAST_INT8 = 4096
+"""Smaller weights, such as depthwise kernels, stay in half precision: 8 bits would cost more than they save."""
 
 
 class Graph:
@@ -30,14 +32,16 @@ class Graph:
         self.root = root or self
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self.widened: dict[str, onnx.NodeProto] = {}
         self.count = 0
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
         """Append a node and give the name of its output, or a list of names."""
         self.root.count += 1
-        names = [f"{kind}_{self.root.count}_{index}" for index in range(outputs)]
+        name = f"{kind}_{self.root.count}"
+        names = [name] if outputs == 1 else [f"{name}_{index}" for index in range(outputs)]
         self.nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
-        return names[0] if outputs == 1 else names
+        return name if outputs == 1 else names
 
     def rename(self, name: str, output: str) -> None:
         """Let the last node that gives `name` give it as a graph output."""
@@ -51,41 +55,54 @@ class Graph:
         return name
 
     def weight(self, name: str, array: NDArray[np.float32] | None = None) -> str:
-        """A weight as float32, stored as float16 where the precision says so."""
-        if name in self.root.initializers or f"{name}.half" in self.root.initializers:
-            return name
+        """A weight as float32, stored in fewer bits where the precision says so.
+
+        The nodes that widen it read constants only, so ONNX Runtime computes them once, when the graph is loaded.
+        """
         array = np.ascontiguousarray(self.weights[name] if array is None else array)
-        if self.precision == "fp32" or array.ndim < 2:
-            self.root.initializers[name] = numpy_helper.from_array(array, name)
-        else:
-            self.root.initializers[f"{name}.half"] = numpy_helper.from_array(array.astype(np.float16), f"{name}.half")
-            cast = helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT)
-            self.root.nodes.insert(0, cast)
-        return name
+        if self.precision == "fp32":
+            return self._stored(_short(name), array)
+        if self.precision == "fp16" or array.ndim < 2 or array.size < _LEAST_INT8:
+            return self._widened(_short(name), array.astype(np.float16))
+        return self._scaled(_short(name), array)
 
     def linear(self, rows: str, *names: str, bias: bool = True) -> str:
         """rows (n, in) times one or several layers side by side: (n, sum of their outputs)."""
         matrix = np.concatenate([self.weights[f"{name}.weight"] for name in names]).T
-        offset = np.concatenate([self.weights[f"{name}.bias"] for name in names]) if bias else None
-        key = "+".join(names)
-        if self.precision == "int8":
-            return self._linear_int8(rows, key, matrix, offset)
-        inputs = [rows, self.weight(f"{key}.matrix", matrix)]
-        if offset is not None:
-            inputs.append(self.weight(f"{key}.offset", offset))
-        return str(self.op("Gemm", *inputs))
+        key = _joined(names)
+        offset = []
+        if bias:
+            biases = np.concatenate([self.weights[f"{name}.bias"] for name in names])
+            offset = [self.weight(f"{key}.bias", biases)]
+        if self.precision != "int8":
+            return str(self.op("Gemm", rows, self.weight(f"{key}.weight", matrix), *offset))
+        small, scale = quantised(matrix, axis=1)
+        stored = self._stored(f"{_short(key)}.int8", small), self._widened(f"{_short(key)}.scale", scale.ravel())
+        # The rows are quantised as they come; the empty name stands for zero points, which symmetric weights lack.
+        return str(self.op("DynamicQuantizeMatMul", rows, *stored, "", *offset, domain=_CONTRIB))
 
-    def _linear_int8(self, rows: str, key: str, matrix: NDArray[np.float32], offset: NDArray[np.float32] | None) -> str:
-        """The same with weights in 8 bits, symmetric, one scale an output; rows are quantised as they come."""
-        scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12).astype(np.float32) / np.float32(127)
-        small = np.clip(np.rint(matrix / scale), -127, 127).astype(np.int8)
-        stored = self.root.initializers
-        for suffix, value in (("int8", small), ("scale", scale), ("zero", np.zeros(len(scale), np.int8))):
-            stored.setdefault(f"{key}.{suffix}", numpy_helper.from_array(value, f"{key}.{suffix}"))
-        inputs = [rows, f"{key}.int8", f"{key}.scale", f"{key}.zero"]
-        if offset is not None:
-            inputs.append(self.weight(f"{key}.offset", offset))
-        return str(self.op("DynamicQuantizeMatMul", *inputs, domain=_CONTRIB))
+    def _stored(self, name: str, array: NDArray[Any]) -> str:
+        self.root.initializers.setdefault(name, numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def _widened(self, name: str, array: NDArray[Any]) -> str:
+        """Numbers of fewer bits as float32."""
+        if name not in self.root.widened:
+            stored = self._stored(f"{name}.{array.dtype}", array)
+            self.root.widened[name] = helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT)
+        return name
+
+    def _scaled(self, name: str, array: NDArray[np.float32]) -> str:
+        """A weight kept in 8 bits with one scale for each index of its first axis."""
+        if name not in self.root.widened:
+            small, scale = quantised(array, axis=0)
+            factors = [self._widened(f"{name}.small", small), self._widened(f"{name}.scale", scale)]
+            self.root.widened[name] = helper.make_node("Mul", factors, [name])
+        return name
+
+    def look_up(self, name: str, table: NDArray[Any], ids: str) -> str:
+        """The rows of a table (rows, width) at ids, as they are stored."""
+        return str(self.op("Gather", self._stored(name, table), ids))
 
     def norm(self, rows: str, name: str) -> str:
         """Layer normalisation over the last axis with torch's default epsilon."""
@@ -107,8 +124,28 @@ class Graph:
         return str(self.op("Add", rows, self.linear(wide, down)))
 
 
+def quantised(array: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """Symmetric 8 bits and one scale for each index of an axis, so shaped that their product is near the array."""
+    others = tuple(other for other in range(array.ndim) if other != axis)
+    scale = (np.abs(array).max(axis=others, keepdims=True) / 127).astype(np.float16)
+    scale = np.maximum(scale, np.finfo(np.float16).smallest_subnormal)
+    small = np.clip(np.rint(array / scale.astype(np.float32)), -127, 127)
+    return small.astype(np.int8), scale
+
+
+def _short(name: str) -> str:
+    """Without what all names begin with: names are a part of the file's size."""
+    return name.removeprefix("model.").removeprefix("language_model.").removeprefix("vision_tower.")
+
+
+def _joined(names: Sequence[str]) -> str:
+    """`a.q_proj`, `a.k_proj`, `a.v_proj` as `a.q_proj+k_proj+v_proj`."""
+    return "+".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
+
+
 def model(graph: Graph, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> onnx.ModelProto:
-    proto = helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.initializers.values()))
+    nodes = [*graph.widened.values(), *graph.nodes]
+    proto = helper.make_graph(nodes, name, inputs, outputs, list(graph.initializers.values()))
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_CONTRIB, 1)]
     return helper.make_model(proto, opset_imports=opsets, ir_version=9, producer_name="florentune")
 

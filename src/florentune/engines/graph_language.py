@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from .graph import Graph, Weights, attention, floats, integers, model
+from .graph import Graph, Weights, attention, floats, integers, model, quantised
 
 _LOWEST = float(np.finfo(np.float32).min)
 
@@ -19,10 +19,16 @@ def embed_tokens(weights: Weights, config: Mapping[str, Any], precision: str = "
     """input_ids (batch, length) to inputs_embeds (batch, length, d_model)."""
     graph, text = Graph(weights, precision), config["text_config"]
     # The rows are widened after the look-up, so the table stays small in memory too.
-    table = _table(weights, text).astype(np.float32 if precision == "fp32" else np.float16)
-    graph.initializers["table"] = numpy_helper.from_array(table, "table")
-    rows = graph.op("Gather", "table", "input_ids")
-    graph.rename(graph.op("Cast", rows, to=TensorProto.FLOAT), "inputs_embeds")
+    table = _table(weights, text)
+    if precision == "int8":
+        small, scale = quantised(table, axis=0)
+        rows = graph.op("Cast", graph.look_up("table", small, "input_ids"), to=TensorProto.FLOAT)
+        factor = graph.op("Cast", graph.look_up("scale", scale, "input_ids"), to=TensorProto.FLOAT)
+        embedded = graph.op("Mul", rows, factor)
+    else:
+        stored = table.astype(np.float32 if precision == "fp32" else np.float16)
+        embedded = graph.op("Cast", graph.look_up("table", stored, "input_ids"), to=TensorProto.FLOAT)
+    graph.rename(embedded, "inputs_embeds")
     out = floats("inputs_embeds", "batch", "length", text["d_model"])
     return model(graph, "embed_tokens", [integers("input_ids", "batch", "length")], [out])
 

@@ -155,7 +155,7 @@ def _project(graph: Graph, image: str, vision: Mapping[str, Any], size: tuple[in
     )
     places = places + graph.weights[f"{name}.visual_temporal_embed.pos_idx_to_embed"][0]
     tokens = graph.reshape(graph.transpose(image, 0, 2, 3, 1), -1, height * width, channels)
-    tokens = graph.op("Add", tokens, graph.weight(f"{name}.places", places.reshape(1, -1, channels)))
+    tokens = graph.op("Add", tokens, graph.weight(f"{name}.places", places.reshape(-1, channels)))
     mean = graph.op("ReduceMean", tokens, graph.constant([1]), keepdims=1)
     tokens = graph.reshape(graph.op("Concat", mean, tokens, axis=1), -1, channels)
     projected = graph.norm(graph.linear(tokens, f"{name}.image_projection", bias=False), f"{name}.image_proj_norm")
