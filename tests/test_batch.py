@@ -18,7 +18,7 @@ from extraction_pdfs import POISON, Given, poisoned, write_pdf
 from florentune.errors import FlorentuneError, InputError, MissingExtraError
 from florentune.extraction import Options
 from florentune.extraction.batch import run_batch
-from florentune.extraction.inputs import collect, in_shard, opened, parse_shard
+from florentune.extraction.inputs import collect, opened, parse_shard
 from florentune.extraction.ledger import MAX_STARTS, Ledger, finalize, read_record
 from florentune.extraction.pools import LocalPool
 from florentune.extraction.work import Settings
@@ -170,7 +170,8 @@ def test_two_drivers_at_once_give_the_same_bytes(tmp_path):
 def test_shards_make_one_run(tmp_path):
     source, out = documents(tmp_path / "in", 12), tmp_path / "out"
     jobs = collect([str(source)]).jobs
-    parts = [[job for job in jobs if in_shard(job, (index, 3))] for index in range(3)]
+    parts = [collect([str(source)], shard=(index, 3)).jobs for index in range(3)]
+    assert all(parts)
     assert sorted(job.id for part in parts for job in part) == sorted(job.id for job in jobs)
     for part in parts:
         run_batch(part, LocalPool(1, poisoned, settings_for(out)), settings_for(out), model="poisoned")
@@ -283,7 +284,7 @@ def test_inputs_of_every_kind(tmp_path, monkeypatch):
     (member,) = (job for job in collected.jobs if job.member)
     with opened(member) as path:
         assert path.read_bytes() == (source / "good-0000.pdf").read_bytes()
-        assert path.name == "member.pdf"
+        assert path.name == "document.pdf"
     for bad in (["in/*.nothing"], ["in/folder.pdf"]):
         with pytest.raises(InputError):
             collect(bad)

@@ -27,6 +27,7 @@ EXTRAS = {
     "server": ("fastapi", "uvicorn", "python-multipart", "prometheus-client"),
     "ray": ("ray",),
     "parquet": ("pyarrow",),
+    "fsspec": ("fsspec",),
 }
 BASE = ("numpy", "Pillow", "tokenizers", "onnxruntime", "pypdfium2", "typer", "rich", "PyYAML")
 

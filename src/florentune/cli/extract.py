@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..extraction.batch import Progress
+    from ..extraction.inputs import Job
     from ..extraction.pools import Pool
     from ..extraction.work import Factory, Settings
 
@@ -22,7 +24,7 @@ _LOG_SECONDS = 30.0
 def command(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(help="PDFs, images, folders, globs, tar files; - reads paths from stdin.", show_default=False),
+        typer.Argument(help="PDFs, images, folders, globs, tar files, URLs; - reads a list from stdin.", show_default=False),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder for the results; a run goes on where it stopped.")] = Path(
         "extracted"
@@ -60,7 +62,7 @@ def command(
 
         florentune extract papers/ --out corpus --retry failed:timeout --deadline 60
     """
-    from ..extraction.inputs import collect, in_shard, parse_shard
+    from ..extraction.inputs import collect, parse_shard
     from ..extraction.ledger import finalize as gather
 
     if finalize:
@@ -68,13 +70,12 @@ def command(
     if not inputs:
         raise typer.BadParameter("name at least one PDF, folder or archive, or --finalize")
     part = parse_shard(shard) if shard else None
-    collected = collect(inputs, sys.stdin)
-    jobs = [job for job in collected.jobs if in_shard(job, part)]
+    collected = collect(inputs, sys.stdin, part)
     if collected.ignored:
         typer.echo(f"{collected.ignored} files that are no PDF were left out", err=True)
     settings = _settings(out, model, engine, dpi, crops, clips, deadline, password or [])
-    count = max(min(workers or os.cpu_count() or 1, len(jobs)), 1)
-    progress = _run(jobs, settings, model, engine, count, ray, retry, silence, as_json)
+    count = max(min(workers or os.cpu_count() or 1, len(collected.jobs)), 1)
+    progress = _run(collected.jobs, settings, model, engine, count, ray, retry, silence, as_json)
     if part is None:
         _finish(gather(out), as_json)
     if set(progress.status) - {"ok"}:
@@ -97,7 +98,7 @@ def _settings(
 
 
 def _run(
-    jobs: list[Any],
+    jobs: Sequence[Job],
     settings: Settings,
     model: str,
     engine: str,
