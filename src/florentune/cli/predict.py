@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -226,11 +227,13 @@ class _Writer:
 
 def with_progress(predictions: Iterator[Prediction], total: int) -> Iterator[Prediction]:
     """The predictions as they come, with a bar on a terminal where there is more than one."""
+    if total < 2 or not sys.stderr.isatty():
+        yield from predictions
+        return
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal or total < 2) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("pages", total=total)
         for prediction in predictions:
             bar.advance(task)

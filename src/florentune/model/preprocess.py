@@ -20,7 +20,7 @@ class Preprocessor:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.height, self.width = checkpoint.image_size
-        self._tokenizer = checkpoint.tokenizer()
+        self.tokenizer = checkpoint.tokenizer()
         levels = np.arange(256, dtype=np.float32) / np.float32(255)
         mean = np.asarray(checkpoint.image_mean, dtype=np.float32)
         std = np.asarray(checkpoint.image_std, dtype=np.float32)
@@ -38,8 +38,8 @@ class Preprocessor:
 
     def prompt_ids(self, task: str) -> list[int]:
         """The token ids of a task's prompt, `<s>` prompt `</s>`, without image tokens."""
-        start, end = self._tokenizer.token_to_id("<s>"), self._tokenizer.token_to_id("</s>")
+        start, end = self.tokenizer.token_to_id("<s>"), self.tokenizer.token_to_id("</s>")
         if start is None or end is None:
             raise CheckpointError("the tokenizer has no <s> or </s>: it is not a Florence-2 tokenizer")
-        words = self._tokenizer.encode(prompt_for(task), add_special_tokens=False)
+        words = self.tokenizer.encode(prompt_for(task), add_special_tokens=False)
         return [start, *words.ids, end]
