@@ -1,9 +1,7 @@
 """Hostile model folders, opened in a child process that watches itself: no code of theirs runs, none is obeyed."""
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -11,39 +9,10 @@ import pytest
 from florentune.model.weights import WEIGHTS
 from test_checkpoint import LIES, edit
 from tiny_model import tiny_checkpoint
+from watched import opened_by_a_child
 
 CODE = ("configuration_florence2.py", "modeling_florence2.py", "processing_florence2.py", "setup.py", "__init__.py")
 PICKLE = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0ctouch pwned1\x85R."
-WATCHER = """
-import json, sys
-import florentune.model.checkpoint, florentune.model.processor
-from florentune.errors import FlorentuneError
-top = sys.argv[1]
-seen = []
-def watch(event, arguments):
-    named = str(arguments[0]) if arguments else ""
-    if event in ("exec", "compile"):
-        code = getattr(arguments[0], "co_filename", named)
-        if str(code).startswith(top): seen.append((event, str(code)))
-    elif event == "import" and named.startswith(("torch", "transformers", "configuration_", "modeling_")):
-        seen.append((event, named))
-    elif event in ("pickle.find_class", "subprocess.Popen", "os.system", "socket.connect", "ctypes.dlopen"):
-        seen.append((event, named))
-    elif event == "open" and isinstance(arguments[2], int) and arguments[2] & 3:
-        seen.append((event, named))
-    elif event == "open" and not named.startswith(top) and "passwd" in named:
-        seen.append((event, named))
-sys.addaudithook(watch)
-found = {}
-for name in sys.argv[2:]:
-    try:
-        florentune.model.checkpoint.open_checkpoint(f"{top}/{name}")
-        found[name] = "opened"
-    except FlorentuneError as error:
-        found[name] = f"{error.exit_code} {error}"
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({"found": found, "seen": seen, "kilobytes": int(status["VmHWM"].split()[0])}))
-"""
 
 
 def replace(name, content):
@@ -124,10 +93,12 @@ def verdict(tmp_path_factory):
     for index, change in enumerate(cases.values()):
         change(shutil.copytree(sound, top / str(index)))
     names = [str(index) for index in range(len(cases))]
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHER, str(top), *names], capture_output=True, text=True, check=True, cwd=top
+    answer = opened_by_a_child(
+        top,
+        names,
+        prepare="import florentune.model.checkpoint, florentune.model.processor",
+        call="florentune.model.checkpoint.open_checkpoint",
     )
-    answer = json.loads(done.stdout)
     answer["found"] = dict(zip(cases, answer["found"].values(), strict=True))
     answer["left"] = [path.name for path in top.rglob("pwned*")]
     return answer

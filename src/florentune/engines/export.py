@@ -141,7 +141,7 @@ def _browser_tasks() -> dict[str, Any]:
 
 def _compare(checkpoint: Checkpoint, reference: TorchEngine, out: Path, dtype: str) -> tuple[float, float]:
     """Cosine and largest difference of the logits of two steps on a page-like test image, two rows at once."""
-    engine = OnnxEngine(out / "onnx", checkpoint.config["text_config"], dtype=dtype)
+    engine = OnnxEngine(out / "onnx", checkpoint.config, dtype=dtype)
     preprocessor = Preprocessor(checkpoint)
     prompt = preprocessor.prompt_ids("<OD>")
     generator = np.random.default_rng(0)

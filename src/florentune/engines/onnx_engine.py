@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError, InputError
 from ..model.checkpoint import Checkpoint
+from ..model.graphs import check_graphs
+from ..model.weights import safe_file
 
 GRAPHS = ("vision_encoder", "embed_tokens", "encoder_model", "decoder_model_merged")
 SUFFIXES = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
@@ -31,11 +34,15 @@ def graph_files(folder: Path, dtype: str) -> dict[str, Path]:
 class OnnxEngine:
     """Runs exported graphs on the CPU. Not thread-safe by promise; the detector lets callers take turns."""
 
-    def __init__(self, folder: Path, text: dict[str, Any], *, dtype: str = "fp32", threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], *, dtype: str = "fp32", threads: int | None = None
+    ) -> None:
         files = graph_files(folder, dtype)
-        missing = [file.name for file in files.values() if not file.is_file() or file.is_symlink()]
-        if missing:
-            raise CheckpointError(f"{folder}: has no {missing[0]}; write it with florentune export --to onnx")
+        for file in files.values():
+            if safe_file(folder.parent, f"{folder.name}/{file.name}", max_bytes=None) is None:
+                raise CheckpointError(f"{folder}: has no {file.name}; write it with florentune export --to onnx")
+        check_graphs(files.values(), config)
+        text = config["text_config"]
         self.name = f"onnx {dtype}"
         self.start_id = int(text["decoder_start_token_id"])
         self.vocabulary = int(text["vocab_size"])
@@ -45,7 +52,9 @@ class OnnxEngine:
         # Both branches of the decoder would pack every matrix for themselves; unpacked they share one copy, and single
         # rows gain nothing from packing. Integer products do.
         unpacked = set() if dtype == "int8" else {"decoder_model_merged"}
-        self._sessions = {name: _session(file, threads, name not in unpacked) for name, file in files.items()}
+        with ThreadPoolExecutor() as pool:
+            sessions = [pool.submit(_session, file, threads, name not in unpacked) for name, file in files.items()]
+            self._sessions = {name: session.result() for name, session in zip(files, sessions, strict=True)}
         self._outputs = [output.name for output in self._sessions["decoder_model_merged"].get_outputs()]
 
     @classmethod
@@ -54,10 +63,10 @@ class OnnxEngine:
         if checkpoint.onnx is None:
             raise CheckpointError(f"{checkpoint.path}: has no onnx folder; write it with florentune export --to onnx")
         if dtype is not None and dtype not in SUFFIXES:
-            raise InputError(f"dtype is {dtype!r}, but the precisions are {', '.join(SUFFIXES)}")
+            raise InputError(f"dtype is {dtype!r}, but the precisions of exported graphs are {', '.join(SUFFIXES)}")
         there = [name for name in SUFFIXES if graph_files(checkpoint.onnx, name)["vision_encoder"].is_file()]
         chosen = dtype or (there[0] if there else "fp32")
-        return cls(checkpoint.onnx, checkpoint.config["text_config"], dtype=chosen, threads=threads)
+        return cls(checkpoint.onnx, checkpoint.config, dtype=chosen, threads=threads)
 
     def start(
         self, pixels: NDArray[np.float32], prompt: Sequence[int], tokens: NDArray[np.int64] | None = None
