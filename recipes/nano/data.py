@@ -42,6 +42,12 @@ class Sample:
     layout: list[Labelled]
     real: bool
     paper: str
+    by_eye: bool = False
+
+    @property
+    def weight(self) -> float:
+        """How often the page is drawn: pages the teacher could not do twice, pages without an object half as often."""
+        return (2.0 if self.by_eye else 1.0) if self.objects else 0.5
 
 
 def read_source(folder: Path, *, real: bool) -> list[Sample]:
@@ -55,7 +61,8 @@ def read_source(folder: Path, *, real: bool) -> list[Sample]:
         objects = [(kind, np.clip(np.array(box) / size, 0, 1)) for kind, box in record["objects"]]
         layout = [(kind, np.clip(np.array(box) / size, 0, 1)) for kind, box in record["layout"] if kind in LAYOUT]
         paper = record["image"].rpartition("_")[0]
-        samples.append(Sample((folder / record["image"]).read_bytes(), objects, layout, real, paper))
+        page = (folder / record["image"]).read_bytes()
+        samples.append(Sample(page, objects, layout, real, paper, by_eye=record.get("by_eye", False)))
     return samples
 
 
@@ -87,13 +94,13 @@ class Pages(torch.utils.data.Dataset):  # type: ignore[type-arg]
         self, samples: list[Sample], tokenizer: Tokenizer, side: int, *, seed: int = 0, real_share: float = 0.5
     ) -> None:
         self.samples, self.tokenizer, self.side, self.seed = samples, tokenizer, side, seed
-        self.real = [i for i, s in enumerate(samples) if s.real]
-        self.made = [i for i, s in enumerate(samples) if not s.real]
-        self.real_share = real_share if self.made else 1.0
+        self.pools = {kind: [i for i, s in enumerate(samples) if s.real is kind] for kind in (True, False)}
+        self.real_share = real_share if self.pools[False] else 1.0
+        self.turns = {kind: np.cumsum([samples[i].weight for i in part]) for kind, part in self.pools.items()}
         self.units = units_of(samples)
         self.texts = [
             i
-            for i in self.real
+            for i in self.pools[True]
             if any(k == "text" and b[3] - b[1] > 0.12 and b[2] - b[0] > 0.22 for k, b in samples[i].layout)
         ]
 
@@ -102,8 +109,9 @@ class Pages(torch.utils.data.Dataset):  # type: ignore[type-arg]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, index))
-        pool = self.real if self.real and rng.random() < self.real_share else self.made or self.real
-        sample = self.samples[pool[rng.integers(len(pool))]]
+        real = bool(self.pools[True]) and rng.random() < self.real_share
+        turns = self.turns[real]
+        sample = self.samples[self.pools[real][int(np.searchsorted(turns, rng.random() * turns[-1], side="right"))]]
         image = Image.open(io.BytesIO(sample.jpeg)).convert("RGB")
         objects, layout = list(sample.objects), [item for item in sample.layout if item[0] not in OBJECTS]
         if rng.random() < (0.45 if sample.real else 0.2):

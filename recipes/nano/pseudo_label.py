@@ -6,6 +6,7 @@ Writes OUT/<paper>_<page>.jpg (720 px high) and OUT/pages.jsonl, one line a page
 without captions), `layout` (every other region the teacher saw) and `drop` (why the page is not used, or null).
 A page is kept only where teacher and text agree: as many boxes of each kind as captions, no doubtful box left over.
 `--exclude` names papers that must not be used; they are recognised by content hash, arXiv number and title.
+Pages that text and teacher disagree about were looked at: corrections.jsonl beside this file holds their boxes.
 """
 
 from __future__ import annotations
@@ -253,6 +254,12 @@ def excluded_keys(folder: Path | None) -> set[str]:
     return keys - {""}
 
 
+def corrections() -> dict[str, list[Any]]:
+    """Objects by image name of the pages that were labelled by eye, boxes in pixels at DPI."""
+    lines = (Path(__file__).parent / "corrections.jsonl").read_text().splitlines()
+    return {record["image"]: record["objects"] for record in map(json.loads, lines)}
+
+
 def label_paper(job: tuple[Path, Path, Path, set[str]]) -> list[dict[str, Any]]:
     """Label every page of one PDF; writes the page images."""
     file, out, teacher_file, excluded = job
@@ -261,7 +268,7 @@ def label_paper(job: tuple[Path, Path, Path, set[str]]) -> list[dict[str, Any]]:
     mine = {hashlib.sha256(file.read_bytes()).hexdigest(), title_of(document), arxiv.group() if arxiv else ""}
     if mine & excluded:
         return [{"image": file.name, "drop": "the paper is one that must not be trained on"}]
-    teacher, records = Teacher(teacher_file), []
+    teacher, records, corrected = Teacher(teacher_file), [], corrections()
     for index in range(len(document)):
         page = document[index]
         if not (200 < page.get_width() < 1200 and 200 < page.get_height() < 1200) or page.get_rotation():
@@ -269,6 +276,8 @@ def label_paper(job: tuple[Path, Path, Path, set[str]]) -> list[dict[str, Any]]:
         image = page.render(scale=DPI / 72).to_pil().convert("RGB")
         record = label_page(image, text_lines(page), teacher(image))
         name = f"{file.stem[:40]}_{index}.jpg"
+        if name in corrected:
+            record |= {"objects": corrected[name], "drop": None, "by_eye": True}
         small = image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.Resampling.LANCZOS)
         small.save(out / name, quality=92)
         records.append({"image": name, "width": image.width, "height": image.height, **record})
