@@ -13,6 +13,7 @@ MAP = {
     "errors": "",
     "files": "errors",
     "regions": "errors",
+    "scores": "",
     "images": "errors",
     "locations": "errors regions",
     "formats": "errors files regions locations images",
@@ -20,15 +21,15 @@ MAP = {
     "model": "errors files regions locations images",
     "grammar": "errors locations",
     "engines": "errors files model grammar",
-    "detector": "errors files regions locations images model grammar engines",
-    "evaluation": "errors files regions formats",
+    "detector": "errors files regions scores locations images model grammar engines",
+    "evaluation": "errors files regions scores formats",
     "report": "errors files regions images formats evaluation",
     "training": "errors files regions locations images formats model grammar engines detector evaluation report",
     "pdf": "errors files regions images",
     "extraction": "errors files regions images pdf detector",
     "server": "errors files regions images pdf detector extraction",
-    "cli": "errors files regions locations images formats synth model grammar engines detector evaluation report "
-    "training pdf extraction server",
+    "cli": "errors files regions scores locations images formats synth model grammar engines detector evaluation "
+    "report training pdf extraction server",
     "": "errors regions formats detector training evaluation",
     "__main__": "cli",
 }

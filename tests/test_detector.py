@@ -1,7 +1,6 @@
 """Images to Pages: order, batches, errors, thresholds, duplicates; no torch where the graphs are enough."""
 
 import json
-import math
 import subprocess
 import sys
 import threading
@@ -11,11 +10,12 @@ import pytest
 from PIL import Image
 
 import florentune
-from florentune.detector import Detector, _without_duplicates, calibrated, crop, load_detector, to_supervision
+from florentune.detector import Detector, _without_duplicates, crop, load_detector, to_supervision
 from florentune.engines.export import export_onnx
 from florentune.errors import CheckpointError, GenerationError, ImageError, InputError
 from florentune.model.checkpoint import open_checkpoint
 from florentune.regions import Box, Page, Region
+from florentune.scores import Scale
 from test_engines import lively
 
 
@@ -154,15 +154,8 @@ def test_thresholds_conf_and_temperature(folder, detector, tmp_path):
     assert all(region.label == label or region.score >= 0.5 for region in found)
     same = [region for region in everything if region.label == label]
     assert [region.score for region in found if region.label == label] == pytest.approx(
-        [calibrated(region.score, 2.0) for region in same]
+        Scale(2.0).of([region.score for region in same]).tolist()
     )
-
-
-def test_calibration_moves_log_odds():
-    assert calibrated(0.8, 1.0) == 0.8
-    assert calibrated(0.5, 3.0, 1.0) == pytest.approx(1 / (1 + math.exp(-1)))
-    assert calibrated(0.8, 2.0) == pytest.approx(1 / (1 + math.exp(-math.log(4) / 2)))
-    assert [calibrated(score, 3.0) for score in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
 
 
 def test_duplicates_across_labels_leave_the_better_one():

@@ -25,7 +25,7 @@ from florentune.evaluation import (
     evaluate,
     fit_scale,
 )
-from florentune.evaluation.calibration import reliability, with_scale
+from florentune.evaluation.calibration import reliability
 from florentune.evaluation.matching import iou_matrix, maximum_matching, pair_up
 from florentune.regions import Box, Page, Region, iou
 
@@ -319,7 +319,7 @@ def test_the_scale_is_recovered(scale):
     random = np.random.default_rng(0)
     honest = random.uniform(0.02, 0.98, 20_000)
     correct = random.random(20_000) < honest
-    distorted = with_scale(honest, Scale().since(scale))
+    distorted = Scale().since(scale).of(honest)
     found = fit_scale(distorted, correct)
     assert found.temperature == pytest.approx(scale.temperature, rel=0.05)
     assert found.shift == pytest.approx(scale.shift, abs=0.08)
@@ -328,14 +328,20 @@ def test_the_scale_is_recovered(scale):
 def test_a_scale_stays_finite_when_every_prediction_is_right():
     low = np.linspace(0.2, 0.5, 50)
     found = fit_scale(low, np.ones(50, dtype=bool))
-    assert 0.8 < with_scale(low, found).mean() < 1
+    assert 0.8 < found.of(low).mean() < 1
     assert fit_scale(low[:9], np.ones(9, dtype=bool)) == Scale()
+
+
+def test_a_scale_moves_log_odds():
+    assert Scale(1.0).of(0.8) == 0.8
+    assert Scale(3.0, 1.0).of(0.5) == pytest.approx(1 / (1 + math.exp(-1)))
+    assert Scale(2.0).of(0.8) == pytest.approx(1 / (1 + math.exp(-math.log(4) / 2)))
+    assert Scale(3.0, -2.0).of([0.0, 1.0]).tolist() == [0.0, 1.0]
 
 
 @given(*[st.builds(Scale, st.floats(0.5, 5), st.floats(-2, 2))] * 2, st.floats(0.05, 0.95))
 def test_scales_compose(first, second, score):
-    both = with_scale(with_scale(np.array([score]), first), second)
-    assert with_scale(np.array([score]), first.then(second)) == pytest.approx(both, abs=1e-5)
+    assert first.then(second).of(score) == pytest.approx(second.of(first.of(score)), abs=1e-9)
     assert first.then(second.since(first)) == pytest.approx(second, abs=1e-9)
 
 

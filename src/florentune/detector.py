@@ -9,7 +9,6 @@ for page in detector.detect(["page-1.png", "page-2.png"]):
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,11 +31,9 @@ from .model.checkpoint import Checkpoint, open_checkpoint
 from .model.preprocess import Preprocessor
 from .model.tasks import TASKS, post_process, task_of
 from .regions import Box, Page, Region, iou
+from .scores import DEFAULT_THRESHOLD, Scale
 
 ImageLike = Image.Image | Path | str | tuple[str, Image.Image | Path | str]
-
-DEFAULT_THRESHOLD = 0.5
-"""The least score of a label for which the checkpoint has no threshold."""
 
 DUPLICATE_IOU = 0.7
 """Two boxes that overlap more than this are one object, whatever their labels; the better scored one stays."""
@@ -82,13 +79,12 @@ class Detector:
         self.name = checkpoint.path.name
         self.labels = checkpoint.labels
         self.thresholds: dict[str, float] = dict(calibration.get("thresholds", {}))
-        self.temperature = float(calibration.get("temperature", 1.0))
-        self.shift = float(calibration.get("shift", 0.0))
+        self.scale = Scale(float(calibration.get("temperature", 1.0)), float(calibration.get("shift", 0.0)))
         self.sub_bin = sub_bin
-        self._tokenizer = checkpoint.tokenizer()
         text = checkpoint.config["text_config"]
         self._start, self._end = int(text["bos_token_id"]), int(text["eos_token_id"])
         self._preprocessor = Preprocessor(checkpoint)
+        self._tokenizer = self._preprocessor.tokenizer
         self._grammars: dict[tuple[str, ...] | None, RegionGrammar] = {}
         self._turn = threading.Lock()
 
@@ -204,7 +200,7 @@ class Detector:
             x1, y1, x2, y2 = ((at + 0.5) / 1000 for at in found.expected)
             moved = Box(x1 * item.width, y1 * item.height, x2 * item.width, y2 * item.height)
             box = moved if moved.x1 < moved.x2 and moved.y1 < moved.y2 else box
-        return Region(found.label, box, calibrated(found.score, self.temperature, self.shift))
+        return Region(found.label, box, float(self.scale.of(found.score)))
 
     def _confident(self, regions: list[Region], conf: float | None) -> list[Region]:
         def least(label: str) -> float:
@@ -284,6 +280,7 @@ def load_detector(
     model: str | Path = "nano",
     *,
     engine: str = "auto",
+    dtype: str | None = None,
     threads: int | None = None,
     device: str = "auto",
     base: str | None = None,
@@ -292,9 +289,11 @@ def load_detector(
     """A detector from "nano" (ships with the package), a checkpoint folder of any layout, or a hub id.
 
     `engine` is "torch", "onnx" or "auto": ONNX Runtime where the checkpoint has an `onnx` folder and no GPU is asked
-    for, else torch. `threads` limits the threads of one model run; `device` ("auto", "cpu", "cuda", "cuda:1") is for
-    torch; `base` is the model a bare or adapter folder was trained from. Raises CheckpointError for a folder that
-    cannot be used, MissingExtraError when torch is needed and not installed.
+    for, else torch. `dtype` is the precision: "fp32", "int8" or "fp16" of the exported graphs (None: the first of these
+    that is there), "fp32", "bf16" or "fp16" of torch (None: bf16 on CUDA, else fp32). `threads` limits the threads of
+    one model run; `device` ("auto", "cpu", "cuda", "cuda:1") is for torch; `base` is the model a bare or adapter folder
+    was trained from. Raises InputError for an engine or a precision that does not exist, CheckpointError for a folder
+    that cannot be used, MissingExtraError when torch is needed and not installed.
     """
     if engine not in ("auto", "torch", "onnx"):
         raise InputError(f"engine is {engine!r}, but the engines are auto, torch and onnx")
@@ -302,12 +301,13 @@ def load_detector(
     if engine == "onnx" or (engine == "auto" and checkpoint.onnx is not None and not device.startswith("cuda")):
         from .engines.onnx_engine import OnnxEngine
 
-        return Detector(checkpoint, OnnxEngine.open(checkpoint, threads=threads), sub_bin=sub_bin)
+        return Detector(checkpoint, OnnxEngine.open(checkpoint, dtype=dtype, threads=threads), sub_bin=sub_bin)
     try:
         from .engines.torch_engine import TorchEngine
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "train") from error
-    return Detector(checkpoint, TorchEngine.open(checkpoint, device=device, threads=threads), sub_bin=sub_bin)
+    opened = TorchEngine.open(checkpoint, device=device, dtype=dtype, threads=threads)
+    return Detector(checkpoint, opened, sub_bin=sub_bin)
 
 
 def crop(image: Image.Image, box: Box) -> Image.Image:
@@ -337,13 +337,6 @@ def to_supervision(page: Page, labels: Sequence[str] = ()) -> Any:
         class_id=np.array([names.index(region.label) for region in page.regions]),
         data={"class_name": np.array([region.label for region in page.regions])},
     )
-
-
-def calibrated(score: float, temperature: float, shift: float = 0.0) -> float:
-    """sigmoid(logit(score) / temperature + shift): a probability that means what it says (Platt scaling)."""
-    if score in (0.0, 1.0) or (temperature == 1.0 and shift == 0.0):
-        return score
-    return 1.0 / (1.0 + math.exp(-math.log(score / (1.0 - score)) / temperature - shift))
 
 
 def _grouped(images: Iterable[ImageLike], size: int) -> Iterator[list[tuple[str, Image.Image | Path | str]]]:

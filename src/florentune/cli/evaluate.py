@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..regions import Page
 
 SETTINGS = {"no_args_is_help": True}
-_KEPT_WITHOUT_CALIBRATION = 0.5
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,7 @@ def _from_model(detector: Detector, truth: DataSet, batch: int) -> _Predictor:
     from rich.progress import track
 
     from ..evaluation import Problem
+    from ..scores import DEFAULT_THRESHOLD
 
     if truth.images is None:
         raise InputError("where the images are is not known: pass --images DIR")
@@ -143,7 +143,7 @@ def _from_model(detector: Detector, truth: DataSet, batch: int) -> _Predictor:
             pages.append(prediction.page)
         else:
             problems.append(Problem("failed", prediction.image, f"{prediction.error}; it counts as an empty page"))
-    least = _KEPT_WITHOUT_CALIBRATION if detector.checkpoint.calibration else 0.0
+    least = DEFAULT_THRESHOLD if detector.checkpoint.calibration else 0.0
     limits = {label: detector.thresholds.get(label, least) for label in truth.labels}
     return _Predictor(detector.name, pages, problems, limits)
 
@@ -167,15 +167,14 @@ def _calibrated(detector: Detector, truth: DataSet, scored: _Predictor) -> _Pred
     from ..files import write_json
 
     paired, _ = align(truth.pages, scored.pages, truth.labels)
-    before = Scale(detector.temperature, detector.shift)
-    found = calibrate(truth.pages, paired, truth.labels, scale=before)
+    found = calibrate(truth.pages, paired, truth.labels, scale=detector.scale)
     target = detector.checkpoint.path / "calibration.json"
     write_json(target, found)
     limits = ", ".join(f"{label} {limit:g}" for label, limit in found["thresholds"].items())
     after = Scale(found["temperature"], found["shift"])
     typer.echo(f"{target}: temperature {after.temperature:g}, shift {after.shift:g}, thresholds {limits}")
     typer.echo("The numbers below are on the pages this was fitted to; measure on others.\n")
-    pages = [rescored(page, after.since(before)) for page in scored.pages]
+    pages = [rescored(page, after.since(detector.scale)) for page in scored.pages]
     return _Predictor(scored.name, pages, scored.problems, found["thresholds"])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .calibration import Scale, calibrate, choose_thresholds, fit_scale
+from ..scores import Scale
+from .calibration import calibrate, choose_thresholds, fit_scale
 from .compare import Difference, compare
 from .evaluate import align, document_of, evaluate
 from .predictions import category_names, read_predictions

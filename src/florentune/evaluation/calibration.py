@@ -1,20 +1,18 @@
-"""Do the scores mean what they say? Reliability of scores, and the two numbers a checkpoint stores to mend them.
+"""Do the scores mean what they say? Reliability of scores, and the numbers a checkpoint stores to mend them.
 
-A calibrated score is sigmoid(logit(score) / temperature + shift): monotonic, so no ranking and no average precision
-changes (Platt 1999; without the shift, temperature scaling). The shift matters: a model that spreads a location over
-neighbouring bins scores below one half even where it is right. ECE is the mean gap between score and precision over
-equal-width bins, weighted by the number of predictions in a bin.
+ECE is the mean gap between score and precision over equal-width bins, weighted by the number of predictions in a bin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..regions import Page, Region
+from ..scores import DEFAULT_THRESHOLD, Scale
 from .matching import Flags, Floats, crowd_regions, greedy_matches, pair_up, score_of
 
 BINS = 10
@@ -23,22 +21,6 @@ THRESHOLD_IOU = 0.7
 _EDGE = 1e-6
 _PRIOR = 1.0
 _HOTTEST = 20.0
-
-
-class Scale(NamedTuple):
-    """The two numbers of a calibration: score becomes sigmoid(logit(score) / temperature + shift)."""
-
-    temperature: float = 1.0
-    shift: float = 0.0
-
-    def then(self, second: Scale) -> Scale:
-        """This scale followed by another, as one."""
-        return Scale(self.temperature * second.temperature, self.shift / second.temperature + second.shift)
-
-    def since(self, first: Scale) -> Scale:
-        """What turns scores scaled by `first` into scores scaled by this: first.then(self.since(first)) is this."""
-        step = self.temperature / first.temperature
-        return Scale(step, self.shift - first.shift / step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +78,17 @@ def reliability(scores: Floats, correct: Flags, bins: int = BINS) -> tuple[float
     return (gap / len(scores) if len(scores) else None), found
 
 
-def with_scale(scores: Floats, scale: Scale) -> Floats:
-    """sigmoid(logit(score) / temperature + shift); scores are kept 1e-6 away from 0 and 1."""
-    calibrated: Floats = 1 / (1 + np.exp(-(_logit(scores) / scale.temperature + scale.shift)))
-    return calibrated
-
-
 def fit_scale(scores: Floats, correct: Flags) -> Scale:
     """The scale under which `scores` best predict `correct`: logistic regression on the logit, by Newton's method.
 
     A normal prior round "no change" (temperature 1, shift 0) with the weight of about one prediction keeps it finite
-    when all predictions are right or all wrong. No change for fewer than ten predictions.
+    when all predictions are right or all wrong; scores are kept 1e-6 away from 0 and 1. No change for fewer than ten
+    predictions.
     """
     if len(scores) < 10:
         return Scale()
-    rows = np.stack([_logit(scores), np.ones(len(scores))], axis=1)
+    inside = np.clip(scores, _EDGE, 1 - _EDGE)
+    rows = np.stack([np.log(inside / (1 - inside)), np.ones(len(scores))], axis=1)
     start = np.array([1.0, 0.0])
     line = start.copy()
     for _ in range(50):
@@ -122,19 +100,13 @@ def fit_scale(scores: Floats, correct: Flags) -> Scale:
     return Scale(1 / steepness, float(line[1]))
 
 
-def _logit(scores: Floats) -> Floats:
-    kept = np.clip(scores, _EDGE, 1 - _EDGE)
-    odds: Floats = np.log(kept / (1 - kept))
-    return odds
-
-
 def choose_thresholds(
     truth: Sequence[Page], predictions: Sequence[Page], labels: Sequence[str], iou: float = THRESHOLD_IOU
 ) -> dict[str, float]:
     """For every label the score from which its boxes are kept: the one most pages are right with at `iou`.
 
     A page is right for a label when its boxes of that label match one to one. Of equally good thresholds the middle of
-    the widest run is taken, so that a slightly different score changes nothing. 0.5 for a label nobody predicted.
+    the widest run is taken, so that a slightly different score changes nothing. A label nobody predicted gets the default.
     """
     return {label: _threshold(truth, predictions, label, iou) for label in labels}
 
@@ -149,7 +121,7 @@ def calibrate(
     """
     found = scored(truth, predictions, labels)
     step = fit_scale(found.scores, found.correct)
-    ece, _ = reliability(with_scale(found.scores, step), found.correct)
+    ece, _ = reliability(step.of(found.scores), found.correct)
     rescaled = [rescored(page, step) for page in predictions]
     whole = (scale or Scale()).then(step)
     return {
@@ -163,7 +135,7 @@ def calibrate(
 
 def rescored(page: Page, scale: Scale) -> Page:
     """The page with every score scaled."""
-    scores = with_scale(np.array([score_of(region) for region in page.regions]), scale)
+    scores = scale.of([score_of(region) for region in page.regions])
     regions = tuple(
         Region(region.label, region.box, float(score)) for region, score in zip(page.regions, scores, strict=True)
     )
@@ -171,8 +143,8 @@ def rescored(page: Page, scale: Scale) -> Page:
 
 
 def kept(page: Page, thresholds: Mapping[str, float]) -> list[Region]:
-    """The predictions of a page whose score reaches the threshold of their label (0.5 for a label without one)."""
-    return [region for region in page.regions if score_of(region) >= thresholds.get(region.label, 0.5)]
+    """The predictions of a page whose score reaches the threshold of their label, or else the default one."""
+    return [region for region in page.regions if score_of(region) >= thresholds.get(region.label, DEFAULT_THRESHOLD)]
 
 
 def _threshold(truth: Sequence[Page], predictions: Sequence[Page], label: str, iou: float) -> float:
@@ -189,7 +161,7 @@ def _threshold(truth: Sequence[Page], predictions: Sequence[Page], label: str, i
     right = np.cumsum([changes[edge] for edge in edges])[:-1]
     best = [(high - low, low, high) for low, high, n in zip(edges, edges[1:], right, strict=False) if n == right.max()]
     if right.max() == 0 or len(edges) == 2:
-        return 0.5
+        return DEFAULT_THRESHOLD
     _, low, high = max(best)
     return round((low + high) / 2, 4)
 

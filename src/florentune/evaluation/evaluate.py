@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..regions import Box, Page, Region
+from ..scores import DEFAULT_THRESHOLD
 from . import bootstrap
 from .calibration import IOU, Scored, kept, reliability, scored
 from .coco import AveragePrecision, CocoScores
@@ -30,7 +31,6 @@ from .results import (
 
 LOOSE_IOU = 0.7
 CURVE_POINTS = 200
-DEFAULT_THRESHOLD = 0.5
 _SIZE_SLACK = 1  # pixels two renderings of one page may differ by
 _ASPECT_SLACK = 0.01
 
