@@ -28,7 +28,7 @@ def phrase(file: Path) -> str:
 def tree() -> str:
     """The block of README.md between the two marks."""
     package = ROOT / "src" / "florentune"
-    lines = ["```", "src/florentune/"]
+    lines = ["```text", "src/florentune/"]
     for file in sorted(package.glob("*.py")):
         lines.append(f"  {file.name:<20} {phrase(file)}")
     for folder in sorted(path for path in package.iterdir() if (path / "__init__.py").exists()):
