@@ -48,7 +48,7 @@ SHORT = (
 def equation(prose: Prose, *, number: int) -> tuple[str, float]:
     """Code of a display equation of one to six lines, numbered or not, and its rough height in points."""
     rng = prose.rng
-    lines = rng.choice((1, 1, 1, 1, 2, 3, 6))
+    lines = rng.choice((1, 1, 1, 1, 2, 3, 6, 10))
     text = rng.choice(EQUATIONS)
     if lines > 1:
         rows = [rng.choice(SHORT) for _ in range(lines)]
@@ -82,6 +82,43 @@ def item_list(prose: Prose) -> str:
         for _ in range(prose.rng.randint(2, 6))
     ]
     return "\n" + "\n\n".join(items)
+
+
+def list_in_columns(prose: Prose) -> str:
+    """Code of short items or terms in two to four columns, which is no table: nothing names it one."""
+    rng, columns = prose.rng, prose.rng.choice((2, 2, 3, 4))
+    longest, sign = max(10 // columns, 1), rng.choice(("• ", "• ", "-- ", "", "{}. ", "({}) "))
+    terms = columns == 2 and rng.random() < 0.4
+    cells = []
+    for k in range(columns * rng.randint(3, 10)):
+        text = prose.plain(rng.randint(1, longest)).capitalize()
+        bold = "*" if terms and k % 2 == 0 else ""
+        cells.append(f"[{'' if terms else sign.format(k + 1)}{bold}{text}{bold}]")
+    widths = "(auto, 1fr)" if terms else f"(1fr,) * {columns}"
+    look = f"column-gutter: 10pt, row-gutter: {rng.uniform(4, 9):.1f}pt, align: left"
+    setup = "set par(first-line-indent: 0pt, justify: false)"
+    return f"block(width: 100%, {{ {setup}; grid(columns: {widths}, {look}, {', '.join(cells)}) }})"
+
+
+def contents(prose: Prose, rows: int) -> str:
+    """Code of a table of contents or a list of tables or figures: titles, leaders, page numbers."""
+    rng, page, lines = prose.rng, 1, []
+    kind = rng.choice(("", "", "Table ", "Figure "))
+    leader = rng.choice(("repeat[. ]", "repeat[.#h(3pt)]", "h(1fr)", "line(length: 100%, stroke: 0.3pt)"))
+    leader = f"box(width: 1fr, {leader})" if leader != "h(1fr)" else leader
+    section, part = 0, 0
+    for _ in range(rows):
+        page += rng.randint(0, 6)
+        top = section == 0 or rng.random() < 0.3
+        section, part = (section + 1, 0) if top else (section, part + 1)
+        number = f"{kind}{section}" + ("" if top and not kind else f".{part}")
+        bold = "*" if top and not kind else ""
+        name = prose.title(rng.randint(1, 7 if kind else 5))
+        indent = 0 if top or kind else 14
+        lines.append(f"[#h({indent}pt) {bold}{number} #h(6pt) {name}{bold} #{leader} {page}]")
+    setup = "set par(first-line-indent: 0pt, justify: false)"
+    grid = f"grid(columns: (1fr,), row-gutter: {rng.uniform(4, 9):.1f}pt, {', '.join(lines)})"
+    return f"block(width: 100%, {{ {setup}; {grid} }})"
 
 
 STEPS = (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from . import drawings, plots, tables
+from . import drawings, plots, reports, tables
 from .draft import Draft
 from .gallery import SIZE as GALLERY
 from .gallery import gallery_figure
+from .grids import GRIDS, picture_rows
+from .text_tables import prompt_box, text_table
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")
 CAPTION_LINES = 10  # longer captions are cut, so that a float fits its page
@@ -19,8 +21,15 @@ class Floats:
         self.draft = draft
         self.subfigures = rng.choice((0.08, 0.2, 0.4))
         self.plot_share = rng.choice((0.25, 0.55, 0.55, 0.8))
+        self.grid_share = rng.choice((0.02, 0.06, 0.2))
         self.gallery_share = rng.choice((0.0, 0.1, 0.3))
-        self.table_share = rng.choice((0.2, 0.45, 0.45, 0.7))
+        report = draft.style.report
+        self.table_share = rng.choice((0.7, 0.85, 0.95) if report else (0.2, 0.45, 0.45, 0.7))
+        self.text_share = rng.choice((0.05, 0.05, 0.15, 0.3, 0.6))
+        self.report_share = rng.choice((0.7, 0.9)) if report else rng.choice((0.0, 0.02, 0.08))
+        self.untitled_share = rng.choice((0.0, 0.1, 0.3)) if report else 0.0  # tables with nothing over them
+        self.worded = not report or rng.random() < 0.5  # captions say "Table 1"
+        self.table_style = rng.choice(("", "", *tables.STYLES))
         self.boxes_share = rng.choice((0.0, 0.02, 0.05, 0.25))
         self.wide_share = rng.choice((0.15, 0.3, 0.5)) if draft.style.columns > 1 else 0.0
         self.inline_share = rng.choice((0.1, 0.35, 0.7))
@@ -33,13 +42,15 @@ class Floats:
         chance = rng.random()
         if chance < 0.05:
             return self._whole_page(wide=d.style.columns > 1 and rng.random() < 0.6)
+        if chance > 0.98:
+            return self._continued()
         if chance < 0.11 and d.style.columns == 1 and d.style.name != "slides":
             return self._wrapped()
         wide = rng.random() < self.wide_share
         width = d.width if wide else d.column
         if chance < 0.19 and width > 300:
             content = self._row(width)
-        elif chance < 0.25:
+        elif chance < 0.28:
             content = self._stack(width)
         else:
             content = self.captioned(self.kind(), width, d.height * 0.5)
@@ -62,11 +73,12 @@ class Floats:
     def _row(self, width: float) -> str:
         """Two or three floats side by side, each with its own caption."""
         rng, count = self.draft.rng, 3 if width > 420 and self.draft.rng.random() < 0.2 else 2
-        gutter = rng.uniform(12, 24)
+        gutter = rng.uniform(9, 24)
+        same = rng.choice(("table", "table", "figure", "", ""))
         share = rng.uniform(0.35, 0.65) if count == 2 else 1 / 3
         shares = [share, 1 - share] if count == 2 else [share] * 3
         room = width - gutter * (count - 1)
-        cells = [self.captioned(self.kind(), room * part, self.draft.height * 0.35) for part in shares]
+        cells = [self.captioned(same or self.kind(), room * part, self.draft.height * 0.35) for part in shares]
         widths = ", ".join(f"{part * 100:.0f}fr" for part in shares)
         align = rng.choice(("top", "bottom", "bottom"))
         return f"grid(columns: ({widths}), column-gutter: {gutter:.0f}pt, align: {align}, {', '.join(cells)})"
@@ -74,8 +86,9 @@ class Floats:
     def _stack(self, width: float) -> str:
         """Two or three floats on top of each other."""
         rng, count = self.draft.rng, self.draft.rng.choice((2, 2, 3))
-        cells = [self.captioned(self.kind(), width, self.draft.height * 0.8 / count - 40) for _ in range(count)]
-        return f"stack(spacing: {rng.uniform(14, 24):.0f}pt, {', '.join(cells)})"
+        same, height = rng.choice(("table", "table", "")), self.draft.height * 0.8 / count - 40
+        cells = [self.captioned(same or self.kind(), width, height) for _ in range(count)]
+        return f"stack(spacing: {rng.uniform(9, 24):.0f}pt, {', '.join(cells)})"
 
     def _whole_page(self, *, wide: bool) -> tuple[str, float]:
         """A page (or a column) of floats alone, spread over it, in its middle or at its top."""
@@ -89,6 +102,20 @@ class Floats:
         scope = "parent" if wide or d.style.columns == 1 else "column"
         block = f"block(width: 100%, height: {d.height * 0.985:.0f}pt, {{ {body} }})"
         return f'#place(top, float: true, scope: "{scope}", {block})', d.height * (d.style.columns if wide else 1)
+
+    def _continued(self) -> tuple[str, float]:
+        """A table that goes on over pages: every part is a table of its own, all but the first without a caption."""
+        d, rng = self.draft, self.draft.rng
+        wide = d.style.columns == 1 or rng.random() < 0.6
+        width, scope = (d.width, "parent") if wide else (d.column, "column")
+        first = self.captioned("table", width, d.height * 0.88 - 60, long=True)
+        body = self._table(width, d.height * rng.choice((0.3, 0.6, 0.9)), long=True)
+        rest, _ = d.mark("table", body)
+        look = "set align(center); set par(first-line-indent: 0pt)"
+        page = f"block(width: 100%, height: {d.height * 0.985:.0f}pt, {first})"
+        parts = (page, f"block(width: 100%, {{ {look}; {rest} }})")
+        markup = "\n".join(f'#place(top, float: true, scope: "{scope}", {part})' for part in parts)
+        return markup, d.height * 1.6 * (d.style.columns if wide else 1)
 
     def _wrapped(self) -> tuple[str, float]:
         """A float at the side of running text."""
@@ -106,16 +133,45 @@ class Floats:
         """Code of a table or figure with its caption, at most `width` x `height` without the caption."""
         d, rng, style = self.draft, self.draft.rng, self.draft.style
         height = max(height, 70.0)
-        if rng.random() < self.boxes_share:
-            body = f"fit-text({width:.0f}pt, {height:.0f}pt, {tables.prompt_box(d.prose)})"
+        body = self._body(kind, width, height, long)
+        titled = kind == "table" and rng.random() >= self.untitled_share
+        if kind == "table" and not titled:
+            caption, key = "v(0pt)", ""
         else:
-            body = self._table(width, height, long) if kind == "table" else self._figure(width, height)
-        caption, key = self._caption(kind, width)
+            caption, key = self._caption(kind, width) if self.worded or kind == "figure" else self._title(width)
         thing, _ = d.mark(kind, body, caption=key)
-        above = rng.random() < (0.95 if style.table_caption_above else 0.03) and kind == "table"
+        above = kind == "table" and rng.random() < (0.95 if style.table_caption_above or not self.worded else 0.03)
         first, second = (caption, thing) if above else (thing, caption)
-        setup = "set par(first-line-indent: 0pt); set align(center); set block(spacing: 0pt)"
-        return f"block(width: 100%, breakable: false, {{ {setup}; {first}; v({self.gap:.1f}pt); {second} }})"
+        place = rng.choice(("left", "center")) if style.report else "center"
+        setup = f"set par(first-line-indent: 0pt); set align({place}); set block(spacing: 0pt)"
+        after = self._notes() if rng.random() < (0.5 if style.report else 0.06) and kind == "table" and above else ""
+        return f"block(width: 100%, breakable: false, {{ {setup}; {first}; v({self.gap:.1f}pt); {second}{after} }})"
+
+    def _body(self, kind: str, width: float, height: float, long: bool) -> str:
+        """A table or figure; now and then one that looks like the other: its caption's word tells them apart."""
+        d, rng = self.draft, self.draft.rng
+        if rng.random() < self.boxes_share:
+            return f"fit-text({width:.0f}pt, {height:.0f}pt, {prompt_box(d.prose)})"
+        other = rng.random() < 0.03
+        if kind == "table" and other:
+            drawn = rng.choice((picture_rows, picture_rows, *GRIDS))(d.prose, width)
+            return self._drawn(str(drawn), drawn.width, drawn.height, width, height)
+        return self._table(width, height, long) if kind == "table" or other else self._figure(width, height)
+
+    def _title(self, width: float) -> tuple[str, str]:
+        """A report's title over its table, without the word "Table"."""
+        d, rng = self.draft, self.draft.rng
+        text = reports.title(d.prose)
+        bold = "*" if rng.random() < 0.7 else ""
+        size = f'set text(size: {d.style.points * rng.uniform(0.9, 1.1):.1f}pt, bottom-edge: "descender")'
+        return d.mark("caption", f"block({{ {size}; [{bold}{text}{bold}] }})", text=text)
+
+    def _notes(self) -> str:
+        """Source and notes under a table, outside its box."""
+        d, size = self.draft, self.draft.style.points * self.draft.rng.uniform(0.7, 0.85)
+        setup = f"set text(size: {size:.1f}pt); set par(leading: 0.4em, justify: false); set align(left)"
+        body, _ = d.mark("footnote", f"block({{ {setup}; [{reports.notes(d.prose)}] }})")
+        return f"; v({d.rng.uniform(5, 9):.1f}pt); {body}"
 
     def _caption(self, kind: str, width: float) -> tuple[str, str]:
         d, rng, s = self.draft, self.draft.rng, self.draft.style
@@ -150,27 +206,51 @@ class Floats:
 
     def _table(self, width: float, height: float, long: bool) -> str:
         d, rng = self.draft, self.draft.rng
-        rows = rng.randint(24, 50) if long and rng.random() < 0.6 else 0
-        size = self.table_size * rng.choice((1, 1, 1, 0.9))
-        code, text_heavy = tables.table(d.prose, width=width, rows=rows)
-        how = "fit-text" if text_heavy else "fit"
-        paragraph = "set par(justify: false, leading: 0.45em, first-line-indent: 0pt)"
-        setup = f"set text(size: {size * d.style.points:.1f}pt); {paragraph}"
-        if not text_heavy and not rows and rng.random() < 0.06:
-            other, heavy = tables.table(d.prose, width=width / 2, rows=0)
-            if not heavy:
-                code = f"grid(columns: 2, column-gutter: 14pt, align: {rng.choice(('top', 'bottom'))}, {code}, {other})"
+        size = self.table_size * rng.choice((1, 1, 1, 0.9)) * d.style.points
+        setup = f"set text(size: {size:.1f}pt); set par(justify: false, leading: 0.45em, first-line-indent: 0pt)"
+        chance, how = rng.random(), "fit"
+        if chance < self.report_share:
+            code, stretched = reports.statistics_table(d.prose, width=width, height=height)
+            how = "fit-text" if stretched else "fit"
+        elif chance < self.report_share + self.text_share * (1.0 if width > 150 else 0.3):
+            code, how = text_table(d.prose, width=width, height=height), "fit-text"
+        elif not long and rng.random() < 0.1:
+            code = self._parts(width)
+        else:
+            rows = rng.randint(24, 50) if long and rng.random() < 0.6 else 0
+            code = tables.table(d.prose, width=width, rows=rows, style=self.table_style)
         return f"{how}({width:.0f}pt, {height:.0f}pt, {{ {setup}; {code} }})"
+
+    def _parts(self, width: float) -> str:
+        """Two or three tables under one caption, with sub-captions or without: one box holds them all."""
+        d, rng = self.draft, self.draft.rng
+        stacked = rng.random() < 0.35
+        count = rng.choice((2, 2, 3)) if width > 300 or stacked else 2
+        room, under, named = width if stacked else width / count, rng.random() < 0.5, rng.random() < 0.65
+        cells = []
+        for k in range(count):
+            code = tables.table(d.prose, width=room, rows=rng.choice((0, 3, 4, 6)), style=self.table_style)
+            name = f"[({'abc'[k]}) {d.prose.plain(rng.randint(1, 5)).capitalize()}]"
+            order = (code, name) if under else (name, code)
+            cells.append(f"{{ {'; v(4pt); '.join(order)} }}" if named else code)
+        gaps = f"column-gutter: {rng.uniform(8, 22):.0f}pt, row-gutter: {rng.uniform(6, 14):.0f}pt"
+        align = f"center + {rng.choice(('top', 'bottom'))}"
+        return f"grid(columns: {1 if stacked else count}, {gaps}, align: {align}, {', '.join(cells)})"
 
     def _image(self, width: float, height: float) -> str:
         d, rng = self.draft, self.draft.rng
         if rng.random() < self.gallery_share:
-            drawn = gallery_figure(rng.randrange(GALLERY))
+            return self._drawn(*gallery_figure(rng.randrange(GALLERY)), width, height)
+        if rng.random() < self.grid_share:
+            draw = rng.choice(GRIDS)
         else:
             draw = plots.random_plot if rng.random() < self.plot_share else drawings.random_drawing
-            svg = draw(d.prose, width)
-            drawn = str(svg), svg.width, svg.height
-        text, wide, tall = drawn
+        svg = draw(d.prose, width)
+        return self._drawn(str(svg), svg.width, svg.height, width, height)
+
+    def _drawn(self, text: str, wide: float, tall: float, width: float, height: float) -> str:
+        """An SVG of `wide` x `tall` as an image of at most `width` x `height`."""
+        d, rng = self.draft, self.draft.rng
         name = f"f{len(d.paper.files)}.svg"
         d.paper.files[name] = text
         scale = min(rng.uniform(0.7, 1.15) if rng.random() < 0.85 else 9.0, width / wide, height / tall)

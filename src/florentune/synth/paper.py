@@ -8,6 +8,7 @@ from . import blocks, drawings
 from .draft import PRELUDE, Draft, Mark, Paper
 from .floats import Floats
 from .styles import Style, random_style
+from .text_tables import prompt_box
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 AREAS = ("cs.CL", "cs.CV", "cs.LG", "cs.AI", "math.OC", "astro-ph.GA", "stat.ML", "hep-th", "quant-ph", "q-bio.NC")
@@ -32,7 +33,9 @@ class Writer:
         """Enough for `pages` pages, usually a little more."""
         rng, limit = self.rng, self.draft.height * self.style.columns * pages
         done = self.opening() if rng.random() < 0.7 else 0.0
-        references = rng.random() < 0.7
+        if rng.random() < (0.3 if self.style.name in ("thesis", "jmlr") or self.style.report else 0.05):
+            done += self.contents()
+        references = rng.random() < (0.25 if self.style.report else 0.7)
         self.body(done, limit * (rng.uniform(0.5, 0.85) if references else 1.1))
         if references:
             done = limit * 0.85 + self.references(limit * rng.uniform(0.12, 0.4))
@@ -198,17 +201,34 @@ class Writer:
         return self.paragraph()
 
     def _extra(self) -> float:
-        kind = self.rng.choice(("list", "list", "algorithm", "code", "theorem", "theorem"))
+        kind = self.rng.choice(("list", "list", "columns", "algorithm", "code", "theorem", "theorem", "box"))
         if kind == "list":
             self.out.append(self.draft.flow("list", blocks.item_list(self.prose)))
             return 80.0
-        code = {"algorithm": blocks.algorithm, "code": blocks.code, "theorem": blocks.theorem}[kind](self.prose)
-        marked, _ = self.draft.mark(kind, code)
+        makers = {
+            "algorithm": blocks.algorithm,
+            "code": blocks.code,
+            "theorem": blocks.theorem,
+            "columns": blocks.list_in_columns,
+            "box": prompt_box,  # without a caption it is framed text
+        }
+        marked, _ = self.draft.mark({"columns": "list", "box": "text"}.get(kind, kind), makers[kind](self.prose))
         if kind == "algorithm" and self.rng.random() < 0.5:
             side = self.rng.choice(("top", "bottom"))
             marked = f"place({side}, float: true, clearance: 12pt, {marked})"
         self.out.append(f"#{marked}")
         return 60.0 if kind == "theorem" else 150.0
+
+    def contents(self) -> float:
+        """A table of contents, which is no table; most often it has its page to itself."""
+        rng, alone = self.rng, self.rng.random() < 0.7
+        rows = rng.randint(6, 30)
+        title = rng.choice(("Contents", "Table of Contents", "List of Tables", "List of Figures"))
+        how = f"above: {self.above:.1f}pt, below: {self.below:.1f}pt"
+        heading, _ = self.draft.mark("heading", f"heading(level: 1, numbering: none)[{title}]", how)
+        body, _ = self.draft.mark("list", blocks.contents(self.prose, rows), "width: 100%")
+        self.out.append(f"#{heading}\n#{body}\n{'#pagebreak(weak: true)' if alone else ''}")
+        return self.draft.height if alone else rows * 16.0
 
     def paragraph(self, sentences: int = 0) -> float:
         """A paragraph; returns its height."""

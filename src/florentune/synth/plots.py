@@ -265,7 +265,7 @@ PANELS: tuple[Callable[[Axes, Prose, Look], None], ...] = (
 )  # fmt: skip
 
 
-def _ramp(kind: int, v: float) -> str:
+def ramp(kind: int, v: float) -> str:
     """A colour map: white-blue, viridis-like, red-white-blue, grey, hot."""
     stops = (
         ((247, 251, 255), (8, 48, 107)),
@@ -294,7 +294,7 @@ def heat_map(prose: Prose) -> Svg:
         for c in range(columns):
             v = min(max(smooth[r][c] + rng.gauss(0, 0.15) + 0.3 * (r == c), 0), 1)
             x, y = left + c * cell, 6 + r * cell
-            svg.rect(x, y, cell + 0.3, cell + 0.3, _ramp(kind, v))
+            svg.rect(x, y, cell + 0.3, cell + 0.3, ramp(kind, v))
             if values:
                 svg.text(
                     x + cell / 2, y + cell * 0.65, f"{v:.2f}", size * 0.85, "middle", fill="#fff" if v > 0.6 else "#000"
@@ -308,7 +308,7 @@ def heat_map(prose: Prose) -> Svg:
     if rng.random() < 0.7:
         x = left + columns * cell + 10
         for k in range(20):
-            svg.rect(x, 6 + k * rows * cell / 20, 9, rows * cell / 20 + 0.4, _ramp(kind, 1 - k / 20))
+            svg.rect(x, 6 + k * rows * cell / 20, 9, rows * cell / 20 + 0.4, ramp(kind, 1 - k / 20))
         for k in range(4):
             svg.text(x + 12, 6 + rows * cell * k / 3 + size * 0.5, f"{1 - k / 3:.1f}", size * 0.9)
     return svg

@@ -45,6 +45,7 @@ class Style:
     cite: str = "()"
     title: str = "centred"  # "centred" | "left" | "ruled"
     abstract: str = "narrow"  # "narrow" | "column" | "boxed" | "bold"
+    report: bool = False  # an administration's report: tables of statistics, often titled without "Table 1"
 
 
 STYLES = (
@@ -80,6 +81,15 @@ STYLES = (
     Style("review", columns=1, line_numbers=True, margins=(108, 72, 108, 72), header="text"),
     Style("slides", SLIDE, (50, 44, 50, 36), font=SANS, points=15, leading=0.8, skip=12, heading="coloured",
           numbering="", caption_points=10, footer="text"),
+    Style("agency", A4, (65, 75, 65, 75), font=SANS, points=8.5, skip=8, leading=0.7, heading="coloured", footer="text",
+          caption_bold=True, caption_points=8, caption_left=True, title="left", abstract="boxed", report=True),
+    Style("bulletin", A4, (50, 65, 50, 65), columns=2, gutter=20, font=SANS, points=7.5, skip=5, leading=0.65,
+          footer="text", numbering="", caption_bold=True, caption_points=7.5, title="left", abstract="column",
+          header="ruled", report=True),
+    Style("yearbook", A4, (70, 80, 70, 80), font=TIMES, points=11, skip=7, caption_points=10, header="split", footer="",
+          abstract="boxed", title="left", report=True),
+    Style("landscape", (841.9, 595.3), (60, 60, 60, 55), font=SANS, points=8.5, skip=7, leading=0.65, numbering="",
+          caption_bold=True, caption_points=8.5, title="left", footer="text", report=True),
     Style("elsevier", A4, (60, 70, 60, 80), columns=2, gutter=18, font=TIMES, points=9.5, indent=12, skip=0, cite="[]",
           heading="bold", caption="Fig. 1. ", caption_points=8, header="split", title="ruled"),
 )  # fmt: skip
@@ -87,7 +97,7 @@ STYLES = (
 
 def random_style(rng: Random) -> Style:
     """A style with its lengths shaken a little, and sometimes another font, captions or furniture."""
-    weights = [0.35 if style.name == "slides" else 1.0 for style in STYLES]
+    weights = [0.35 if style.name == "slides" else 0.6 if style.report else 1.0 for style in STYLES]
     style = rng.choices(STYLES, weights)[0]
     left, top, right, bottom = style.margins
     d, e = rng.uniform(-8, 8), rng.uniform(-10, 10)

@@ -95,3 +95,11 @@ We V a A N that D improves the N of A N | The N of the N is A and depends on the
 | While A N can V the N, they D V A N at the N of N | For all N, we V the N N and V the N D
 | Following C, we D V the N with # N and a N of size # | The N between M and M gives the A N of the N
 """)
+STATISTICS = _words("""
+population employment exports imports households income expenditure production energy electricity transport freight
+passengers vehicles roads hospitals schools pupils students teachers enterprises turnover investment agriculture
+fisheries forestry land area dwellings tourism nights arrivals prices index wages unemployment men women children
+births deaths migration capital regions municipalities budget revenue taxes contributions benefits loans funds
+projects staff activities measures programmes services industry construction trade retail water waste emissions
+gross net total other average annual domestic foreign public private rural urban national regional
+""")
