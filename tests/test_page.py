@@ -111,6 +111,49 @@ def test_a_box_is_selected_moved_and_removed_by_keyboard(page):
     boxes(page, 1)
 
 
+def test_every_change_can_be_undone(page):
+    opened(page, 1)
+    box = boxes(page, 1).nth(0)
+    box.click()
+    before = box.bounding_box()
+    page.keyboard.press("ArrowRight")
+    page.select_option("#label", "figure")
+    box.focus()
+    page.keyboard.press("Delete")
+    boxes(page, 0)
+    page.click("#undo")
+    assert boxes(page, 1).nth(0).get_attribute("aria-label").startswith("figure")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    assert page.locator("button.box").bounding_box() == before
+    assert page.locator("#undo").is_disabled()
+    _, content = download(page, "#get-json")
+    (region,) = json.loads(content)["pages"][0]["regions"]
+    assert (region["label"], region["corrected"], region["score"]) == ("table", False, 0.9)
+
+
+def test_the_thresholds_of_the_model_can_be_had_back(page):
+    opened(page, 1)
+    page.locator("#threshold").fill("0.95")
+    boxes(page, 0)
+    page.click("#own")
+    boxes(page, 1)
+    assert page.locator("#own").is_hidden()
+
+
+def test_the_list_jumps_to_the_page_and_one_crop_is_downloaded(page):
+    opened(page, 2)
+    assert page.locator("#summary").inner_text() == "paper.pdf, 2 pages: 2 tables"
+    page.locator("#list button").nth(1).focus()
+    page.keyboard.press("Enter")
+    playwright.expect(boxes(page, 2).nth(1)).to_be_in_viewport()
+    thumb = "[...document.querySelector('#list canvas').getContext('2d').getImageData(132, 108, 1, 1).data]"
+    page.wait_for_function(f"{thumb}.join() === '0,0,0,255'")
+    name, content = download(page, "#crop")
+    with Image.open(io.BytesIO(content)) as crop:
+        assert (name, crop.width) == ("paper-table-p2.png", pytest.approx(401 * 200 / 72, abs=3))
+
+
 def test_a_dragged_corner_ends_up_in_coco(page):
     opened(page)
     box = boxes(page, 2).nth(0)
@@ -175,7 +218,7 @@ def test_a_box_drawn_by_hand_is_exported(page):
 def test_a_broken_file_gives_a_clear_message(page):
     drop(page, content=b"%PDF-1.4 and nothing more")
     page.wait_for_selector("#error:not([hidden])")
-    assert "damaged" in page.locator("#error").inner_text()
+    assert page.locator("#error").inner_text().startswith("paper.pdf: the PDF is damaged")
     assert page.locator("#error").get_attribute("role") == "alert"
 
 
@@ -191,6 +234,21 @@ def test_a_pasted_screenshot_is_taken(page):
     boxes(page, 1)
 
 
+def test_a_dropped_file_is_taken(page):
+    page.evaluate(
+        """bytes => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "scan.png", { type: "image/png" }));
+            const where = document.getElementById("drop");
+            for (const name of ["dragover", "drop"])
+                where.dispatchEvent(new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true }));
+        }""",
+        list(png()),
+    )
+    boxes(page, 1)
+    playwright.expect(page.locator("#summary")).to_have_text("scan.png, 1 page: 1 table")
+
+
 def test_a_name_that_is_markup_is_text(page):
     drop(page, name="<img src=x onerror=alert(1)>.pdf", content=b"%PDF-broken")
     page.wait_for_selector("#error:not([hidden])")
@@ -204,6 +262,29 @@ def test_it_fits_a_phone_and_has_contrast(page, scheme):
     opened(page, 1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert min(page.evaluate(CONTRASTS)) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing(page, scheme, width):
+    """At the start, with a result and a selected box, and with a message; nothing of any weight."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+
+    def violations():
+        response = axe.run(page).response
+        assert len(response["passes"]) > 10
+        found = response["violations"]
+        return [(one["impact"], one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+
+    assert violations() == []
+    opened(page, 2)
+    boxes(page, 2).nth(0).click()
+    assert violations() == []
+    drop(page, content=b"%PDF-1.4 and nothing more")
+    page.wait_for_selector("#error:not([hidden])")
+    assert violations() == []
 
 
 def test_everything_interactive_has_a_name(page):

@@ -287,7 +287,7 @@ def _job(request: Request, name: str) -> Job:
 async def _document(job: Job, accept: str) -> Response:
     """The result of an ended job. A document that could not be read is a problem, not a result."""
     if job.status in ("failed", "cancelled"):
-        raise problem_of(job.reason, job.message)
+        raise problem_of(job.reason, job.message if job.source in job.message else f"{job.source}: {job.message}")
     if _ZIP in accept:
         path = job.folder / "result.zip"
         await asyncio.to_thread(_zip, job.out, path)

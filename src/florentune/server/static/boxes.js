@@ -7,7 +7,12 @@ export function describe(item) {
   return `${item.title || item.label}, page ${item.page + 1}, ${item.edited ? "corrected" : score}`;
 }
 
-// `on` has select(item), change(item), add(page, bbox), remove(item) and adding().
+// What can be changed of an item, and put back.
+export function stateOf({ label, bbox, edited, removed }) {
+  return { label, bbox, edited, removed };
+}
+
+// `on` has select(item), change(item, before), add(page, bbox), remove(item) and adding().
 export function sheetOf(page, source, on) {
   const figure = document.createElement("figure");
   figure.id = `page-${page.index + 1}`;
@@ -87,7 +92,8 @@ function startDrag(event, button, item, page, on) {
   if (event.button !== 0 || on.adding() || button.getAttribute("aria-pressed") !== "true") return;
   const sheet = button.parentElement;
   const [startX, startY] = pointOn(event, sheet, page);
-  const from = [...item.bbox];
+  const before = stateOf(item);
+  const from = item.bbox;
   const { x, y } = event.target.dataset;
   const move = (later) => {
     const [atX, atY] = pointOn(later, sheet, page);
@@ -95,7 +101,7 @@ function startDrag(event, button, item, page, on) {
     place(button, item, page, true);
   };
   follow(button, event, move, () => {
-    if (from.some((value, index) => value !== item.bbox[index])) on.change(item);
+    if (from.some((value, index) => value !== item.bbox[index])) on.change(item, before);
   });
   button.focus();
 }
@@ -125,10 +131,11 @@ function onKey(event, item, page, on) {
     on.remove(item);
   } else if (steps[event.key] && event.currentTarget.getAttribute("aria-pressed") === "true") {
     event.preventDefault();
+    const before = stateOf(item);
     const size = page.width / 250;
     const [dx, dy] = steps[event.key].map((step) => step * size);
     item.bbox = changed(item.bbox, dx, dy, event.shiftKey ? "2" : undefined, "2", page);
-    on.change(item);
+    on.change(item, before);
   }
 }
 

@@ -1,13 +1,18 @@
 // The page: send a file, follow its job, show boxes as pages are done, let people correct and download them.
 
-import { buttonOf, describe, place, sheetOf } from "./boxes.js";
+import { buttonOf, describe, place, sheetOf, stateOf } from "./boxes.js";
 import { asCoco, asJson, cropOf, pageName, save, stemOf, zipOf } from "./export.js";
 
 const LOWEST = 0.1; // the server is asked for every box above this; the slider filters here
 const POLL = 400;
 const REMEDY = {
   overloaded: "Try again in a moment.",
+  damaged: "Open it in a PDF viewer, print it to a new PDF, and send that.",
+  format: "Send a PDF, or an image as PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF.",
+  not_pdf: "Send a PDF, or an image as PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF.",
   password: "Remove the password first.",
+  too_many_pages: "Split it, and send the parts.",
+  truncated: "It was cut off on its way; copy it again.",
   token: "Reload the page and enter the token as password.",
   timeout: "Try fewer pages.",
 };
@@ -22,6 +27,7 @@ let items = [];
 let selected = null;
 let threshold = null; // null: the thresholds of the model
 let adding = false;
+let changes = []; // what undo puts back: an item, and how it was
 
 async function ask(path, options) {
   const answer = await fetch(path, options);
@@ -54,7 +60,8 @@ async function loadModel() {
 
 function showError(error) {
   const text = error instanceof TypeError ? "The server cannot be reached." : error.message;
-  $("error").textContent = [text, REMEDY[error.reason]].filter(Boolean).join(" ");
+  const named = error.reason && source && !text.startsWith(source) ? `${source}: ${text}` : text;
+  $("error").textContent = [named, REMEDY[error.reason]].filter(Boolean).join(" ");
   $("error").hidden = false;
 }
 
@@ -82,6 +89,7 @@ function clear(name) {
   source = name;
   sheets = new Map();
   items = [];
+  changes = [];
   selected = null;
   $("pages").replaceChildren();
   $("result").hidden = true;
@@ -166,12 +174,14 @@ const on = {
     if (jump) item.button.scrollIntoView({ block: "center" });
     (jump ? item.entry : item.button).focus({ preventScroll: true });
   },
-  change(item) {
+  change(item, before) {
+    changes.push([item, before]);
     item.edited = true;
     draw();
     item.button.focus({ preventScroll: true });
   },
   remove(item) {
+    changes.push([item, stateOf(item)]);
     item.removed = true;
     selected = null;
     draw();
@@ -180,10 +190,18 @@ const on = {
   add(page, bbox) {
     const item = { page: page.index, label: labels()[0], bbox, score: null, edited: true, removed: false };
     items.push(item);
+    changes.push([item, { ...stateOf(item), removed: true }]);
     setAdding(false);
     on.select(item);
   },
 };
+
+function undo() {
+  const [item, before] = changes.pop();
+  Object.assign(item, before);
+  selected = item.removed ? null : item;
+  draw();
+}
 
 function labels() {
   return [...new Set([...(model.labels || []), ...items.map((item) => item.label)])];
@@ -209,7 +227,9 @@ function draw() {
 function drawList(visible) {
   const rows = visible.map((item) => {
     item.row ??= rowOf(item);
-    const [title, caption, place_] = item.entry.children;
+    const [thumb, words] = item.entry.children;
+    const [title, caption, place_] = words.children;
+    drawThumb(thumb, item);
     title.textContent = item.title || item.label;
     caption.textContent = item.caption || "";
     place_.textContent = describe(item).split(", ").slice(-2).join(", ");
@@ -228,7 +248,12 @@ function rowOf(item) {
   item.entry.type = "button";
   const caption = document.createElement("span");
   caption.className = "caption";
-  item.entry.append(document.createElement("b"), caption, document.createElement("span"));
+  const words = document.createElement("span");
+  words.className = "words";
+  words.append(document.createElement("b"), caption, document.createElement("span"));
+  const thumb = document.createElement("canvas");
+  thumb.setAttribute("aria-hidden", "true");
+  item.entry.append(thumb, words);
   item.entry.addEventListener("click", () => on.select(item, true));
   for (const name of ["pointerenter", "focus"]) item.entry.addEventListener(name, () => item.button.classList.add("lit"));
   for (const name of ["pointerleave", "blur"]) item.entry.addEventListener(name, () => item.button.classList.remove("lit"));
@@ -236,10 +261,36 @@ function rowOf(item) {
   return row;
 }
 
+// The part of the page inside the box, as large as the canvas allows; drawn again only when the box has changed.
+async function drawThumb(canvas, item) {
+  const [x1, y1, x2, y2] = item.bbox;
+  canvas.classList.toggle("table", item.label === "table");
+  if (canvas.dataset.bbox === item.bbox.join()) return;
+  canvas.dataset.bbox = item.bbox.join();
+  [canvas.width, canvas.height] = [264, 216];
+  const { image } = sheets.get(item.page);
+  await image.decode().catch(() => {});
+  if (canvas.dataset.bbox !== item.bbox.join() || !image.naturalWidth) return;
+  const scale = Math.min(canvas.width / (x2 - x1), canvas.height / (y2 - y1));
+  const [width, height] = [(x2 - x1) * scale, (y2 - y1) * scale];
+  const brush = canvas.getContext("2d");
+  brush.imageSmoothingQuality = "high";
+  brush.drawImage(image, x1, y1, x2 - x1, y2 - y1, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
+}
+
+function summary(visible) {
+  const counts = labels().map((label) => [visible.filter((item) => item.label === label).length, label]);
+  const parts = counts.filter(([count]) => count).map(([count, label]) => `${count} ${label}${count > 1 ? "s" : ""}`);
+  return `${source}, ${sheets.size} ${sheets.size === 1 ? "page" : "pages"}${parts.length ? `: ${parts.join(", ")}` : ""}`;
+}
+
 function drawTools(visible) {
   $("drop").classList.toggle("small", sheets.size > 0);
   $("found-title").textContent = `Found: ${visible.length}`;
+  $("summary").textContent = summary(visible);
   $("nothing").hidden = visible.length > 0;
+  $("undo").disabled = changes.length === 0;
+  $("own").hidden = threshold === null;
   $("shown").textContent = threshold === null ? "model's own" : threshold.toFixed(2);
   for (const id of ["get-json", "get-coco", "get-data"]) $(id).disabled = sheets.size === 0;
   $("get-crops").disabled = visible.length === 0;
@@ -315,6 +366,10 @@ document.addEventListener("paste", (event) => {
   if (file) send(file);
 });
 document.addEventListener("keydown", (event) => {
+  if (event.key === "z" && (event.ctrlKey || event.metaKey) && changes.length) {
+    event.preventDefault();
+    undo();
+  }
   if (event.key === "Escape") {
     setAdding(false);
     selected = null;
@@ -325,14 +380,22 @@ $("threshold").addEventListener("input", () => {
   threshold = Number($("threshold").value);
   draw();
 });
+$("own").addEventListener("click", () => {
+  threshold = null;
+  $("threshold").focus();
+  draw();
+});
+$("undo").addEventListener("click", undo);
 $("cancel").addEventListener("click", guarded(cancel));
 $("label").addEventListener("change", () => {
+  const before = stateOf(selected);
   selected.label = $("label").value;
-  on.change(selected);
+  on.change(selected, before);
   $("label").focus();
 });
 $("remove").addEventListener("click", () => on.remove(selected));
 $("reset").addEventListener("click", () => {
+  changes.push([selected, stateOf(selected)]);
   Object.assign(selected, { label: selected.found.label, bbox: selected.found.bbox, edited: false });
   draw();
 });
