@@ -13,7 +13,7 @@ import numpy as np
 
 from ..regions import Page, Region
 from ..scores import DEFAULT_THRESHOLD, Scale
-from .matching import Flags, Floats, crowd_regions, greedy_matches, pair_up, score_of
+from .matching import EXCUSED, RIGHT, Flags, Floats, Indices, Judged, crowd_regions, judge_all, pair_up, score_of
 
 BINS = 10
 IOU = 0.5
@@ -25,10 +25,10 @@ _HOTTEST = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Every prediction of a data set as arrays of shape (n,): score, label index and whether it is right."""
+    """Every prediction that counts as arrays of shape (n,): score, label index and whether it is right."""
 
     scores: Floats
-    labels: np.ndarray[Any, np.dtype[np.intp]]
+    labels: Indices
     correct: Flags
 
 
@@ -43,23 +43,11 @@ class Bin:
     accuracy: float | None
 
 
-def scored(truth: Sequence[Page], predictions: Sequence[Page], labels: Sequence[str], iou: float = IOU) -> Scored:
-    """All predictions of aligned pages, each judged greedily at `iou`; labels not in `labels` are left out."""
-    index = {label: position for position, label in enumerate(labels)}
-    rows: list[tuple[float, int, bool]] = []
-    for page, guess in zip(truth, predictions, strict=True):
-        known = [region for region in guess.regions if region.label in index]
-        verdicts = greedy_matches(page.regions, known, crowd_regions(page), iou) if known else []
-        rows += [
-            (score_of(region), index[region.label], right)
-            for region, right in zip(known, verdicts, strict=True)
-            if right is not None
-        ]
-    return Scored(
-        np.array([row[0] for row in rows], dtype=float),
-        np.array([row[1] for row in rows], dtype=np.intp),
-        np.array([row[2] for row in rows], dtype=bool),
-    )
+def scored(judged: Judged) -> Scored:
+    """The predictions that count at IoU 0.5 (`IOU`); those on crowd boxes do not."""
+    verdicts = judged.verdicts[0]
+    kept = verdicts != EXCUSED
+    return Scored(judged.scores[kept], judged.labels[kept], verdicts[kept] == RIGHT)
 
 
 def reliability(scores: Floats, correct: Flags, bins: int = BINS) -> tuple[float | None, list[Bin]]:
@@ -106,7 +94,8 @@ def choose_thresholds(
     """For every label the score from which its boxes are kept: the one most pages are right with at `iou`.
 
     A page is right for a label when its boxes of that label match one to one. Of equally good thresholds the middle of
-    the widest run is taken, so that a slightly different score changes nothing. A label nobody predicted gets the default.
+    the widest run is taken, so that a slightly different score changes nothing. A label nobody predicted gets the
+    default.
     """
     return {label: _threshold(truth, predictions, label, iou) for label in labels}
 
@@ -119,7 +108,7 @@ def calibrate(
     `truth` and `predictions` are aligned pages, predictions at every score. `scale` is the one already in those scores
     (None for raw scores); the result includes it. `ece` is measured on the calibrated scores of these same pages.
     """
-    found = scored(truth, predictions, labels)
+    found = scored(judge_all(truth, predictions, labels))
     step = fit_scale(found.scores, found.correct)
     ece, _ = reliability(step.of(found.scores), found.correct)
     rescaled = [rescored(page, step) for page in predictions]

@@ -1,4 +1,4 @@
-"""COCO average precision through faster-coco-eval (extra `report`), and its bootstrap by document."""
+"""COCO average precision through faster-coco-eval (extra `report`)."""
 
 from __future__ import annotations
 
@@ -31,48 +31,28 @@ class AveragePrecision:
 
 
 class CocoScores:
-    """COCOeval over aligned pages: `overall`, `per_label`, and `resampled` for bootstrap replicates.
+    """COCOeval over aligned pages: `overall` and `per_label`.
 
     `truth[i]` and `predictions[i]` are the same page; predictions may be at any score. Raises MissingExtraError.
     """
 
     def __init__(self, truth: Sequence[Page], predictions: Sequence[Page], labels: Sequence[str]) -> None:
-        self.labels = tuple(labels)
-        self._pages = len(truth)
-        self._coco = _as_coco(truth, self.labels, predicted=False), _as_coco(predictions, self.labels, predicted=True)
-        evaluator = _evaluator(*self._coco)
-        evaluator.evaluate()
-        evaluator.accumulate()
-        precision: NDArray[np.float64] = evaluator.eval["precision"]  # IoU x recall x label x area x detections
+        names = tuple(labels)
+        precision = _precision(_as_coco(truth, names, predicted=False), _as_coco(predictions, names, predicted=True))
         self.overall = _read(precision)
-        self.per_label = {label: _read(precision[:, :, [index]]) for index, label in enumerate(self.labels)}
-
-    def resampled(self, samples: Sequence[NDArray[np.intp]]) -> list[tuple[float | None, float | None]]:
-        """(mAP, AP50) of each sample of page indices; a page may occur in a sample more than once."""
-        import faster_coco_eval.faster_eval_api_cpp as compiled
-
-        evaluator = _evaluator(*self._coco)
-        evaluator.params.areaRng, evaluator.params.areaRngLbl = evaluator.params.areaRng[:1], ["all"]
-        evaluator.params.maxDets = MAX_DETECTIONS[-1:]
-        evaluator.evaluate()
-        flat = np.empty(len(self.labels) * self._pages, dtype=object)
-        flat[:] = evaluator._evalImgs_cpp  # label by label
-        per_page = flat.reshape(len(self.labels), self._pages)
-        found = []
-        for sample in samples:
-            evaluator._paramsEval.imgIds = sample.tolist()
-            result = compiled.COCOevalAccumulate(evaluator._paramsEval, list(per_page[:, sample].ravel()))
-            precision = result["precision"][..., 0, -1]
-            found.append((_mean(precision), _mean(precision[0])))
-        return found
+        self.per_label = {label: _read(precision[:, :, [index]]) for index, label in enumerate(names)}
 
 
-def _evaluator(truth: Any, predictions: Any) -> Any:
+def _precision(truth: Any, predictions: Any) -> NDArray[np.float64]:
+    """COCOeval's precision: IoU x recall x label x area x detections."""
     from faster_coco_eval import COCOeval_faster
 
-    evaluator = COCOeval_faster(truth, predictions, "bbox", separate_eval=True, print_function=_quiet)
+    evaluator = COCOeval_faster(truth, predictions, "bbox", print_function=_quiet)
     evaluator.params.maxDets = MAX_DETECTIONS
-    return evaluator
+    evaluator.evaluate()
+    evaluator.accumulate()
+    precision: NDArray[np.float64] = evaluator.eval["precision"]
+    return precision
 
 
 def _as_coco(pages: Sequence[Page], labels: tuple[str, ...], *, predicted: bool) -> Any:

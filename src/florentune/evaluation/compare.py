@@ -8,8 +8,8 @@ from typing import Any
 
 from ..regions import Page
 from . import bootstrap
-from .coco import CocoScores
 from .evaluate import align
+from .matching import judge_all
 from .results import Evaluation, Interval
 
 
@@ -52,8 +52,8 @@ def compare(
     spreads = []
     for predictions, evaluation in (first, second):
         paired, _ = align(truth, predictions, evaluation.labels)
-        coco = CocoScores(truth, paired, evaluation.labels) if evaluation.map is not None else None
-        spreads.append(bootstrap.replicated(evaluation.per_page, coco))
+        judged = judge_all(truth, paired, evaluation.labels) if evaluation.map is not None else None
+        spreads.append(bootstrap.replicated(evaluation.per_page, judged))
     before, after = numbers(first[1]), numbers(second[1])
     found = []
     for name in before:

@@ -16,7 +16,7 @@ from ..scores import DEFAULT_THRESHOLD
 from . import bootstrap
 from .calibration import IOU, Scored, kept, reliability, scored
 from .coco import AveragePrecision, CocoScores
-from .matching import Pairing, crowd_regions, iou_matrix, pair_up
+from .matching import Judged, Pairing, crowd_regions, iou_matrix, judge_all, pair_up
 from .results import (
     SUCCESS_IOUS,
     Calibration,
@@ -64,7 +64,8 @@ def evaluate(
     pages = [
         judge(page, kept(guess, limits), name_document(page.image)) for page, guess in zip(truth, paired, strict=True)
     ]
-    return _summary(labels, limits, pages, scored(truth, paired, labels), average, intervals, [*problems, *found])
+    judged = judge_all(truth, paired, labels)
+    return _summary(labels, limits, pages, judged, average, intervals, [*problems, *found])
 
 
 def align(
@@ -140,7 +141,7 @@ def _summary(
     labels: Sequence[str],
     thresholds: dict[str, float],
     pages: list[PageResult],
-    judged: Scored,
+    judged: Judged,
     average: CocoScores | None,
     intervals: bool,
     problems: list[Problem],
@@ -151,7 +152,8 @@ def _summary(
     empty = [page for page in pages if page.truth == 0]
     alarms = sum(page.predicted > 0 for page in empty)
     overall = average.overall if average else AveragePrecision(None, None, None, {})
-    spread = bootstrap.replicated(pages, average) if intervals else {}
+    spread = bootstrap.replicated(pages, judged if average else None) if intervals else {}
+    every = scored(judged)
     precision, recall, f1 = _rates(correct, predicted, truth)
     return Evaluation(
         labels=tuple(labels),
@@ -174,8 +176,8 @@ def _summary(
         false_alarm_rate=alarms / len(empty) if empty else None,
         per_label={label: _label_scores(index, label, pages, confusion, average) for index, label in enumerate(labels)},
         confusion=confusion,
-        curves={label: _curve(judged, index, sum(confusion.matrix[index])) for index, label in enumerate(labels)},
-        calibration=Calibration(*reliability(judged.scores, judged.correct)),
+        curves={label: _curve(every, index, sum(confusion.matrix[index])) for index, label in enumerate(labels)},
+        calibration=Calibration(*reliability(every.scores, every.correct)),
         per_document=_per_document(pages),
         per_page=pages,
         intervals={name: found for name, values in spread.items() if (found := bootstrap.interval(values))},
@@ -277,11 +279,11 @@ def _label_scores(
     )
 
 
-def _curve(judged: Scored, index: int, truth: int) -> Curve:
+def _curve(every: Scored, index: int, truth: int) -> Curve:
     """Precision and recall of one label over falling confidence, thinned to `CURVE_POINTS` points."""
-    mine = judged.labels == index
-    order = np.argsort(-judged.scores[mine], kind="stable")
-    scores, correct = judged.scores[mine][order], judged.correct[mine][order]
+    mine = every.labels == index
+    order = np.argsort(-every.scores[mine], kind="stable")
+    scores, correct = every.scores[mine][order], every.correct[mine][order]
     ends = np.flatnonzero(np.append(np.diff(scores) != 0, True)) if len(scores) else np.array([], dtype=int)
     if len(ends) > CURVE_POINTS:
         ends = ends[np.linspace(0, len(ends) - 1, CURVE_POINTS).round().astype(int)]

@@ -8,7 +8,7 @@ lies on one (its share inside the crowd box is at least the IoU threshold) is no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,14 @@ from ..regions import Box, Page, Region
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+Verdicts = NDArray[np.int8]
+Edge = tuple[int, int]
+
+COCO_IOUS: Floats = np.linspace(0.5, 0.95, 10)
+"""The IoU thresholds that COCO's average precision is the mean over."""
+
+RIGHT, WRONG, EXCUSED = 1, 0, -1
 
 
 class Pairing(NamedTuple):
@@ -29,10 +37,24 @@ class Pairing(NamedTuple):
     invented: list[int]
 
 
+class Judged(NamedTuple):
+    """Every prediction of n, page by page and best first, with COCO's verdict on it at each of `COCO_IOUS`.
+
+    `scores` (n,); `labels` (n,) and `pages` (n,) as indices; `verdicts` (IoUs, n) of RIGHT, WRONG and EXCUSED; `truth`
+    (pages, labels) counts the boxes that are there.
+    """
+
+    scores: Floats
+    labels: Indices
+    pages: Indices
+    verdicts: Verdicts
+    truth: Indices
+
+
 def iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> Floats:
     """Intersection over union of every pair, shape (len(first), len(second)); 0 where both boxes are empty."""
     shared, areas_first, areas_second = _overlaps(first, second)
-    union = areas_first[:, None] + areas_second[None, :] - shared
+    union = areas_first[:, None] + areas_second - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
@@ -54,35 +76,33 @@ def pair_up(
     """
     if ious is None:
         ious = iou_matrix([region.box for region in truth], [region.box for region in predicted])
-    near = ious >= threshold
-    same = np.array([[a.label == b.label for b in predicted] for a in truth], dtype=bool).reshape(near.shape)
-    correct = maximum_matching(near & same, ious)
+    near = _edges(ious, threshold)
+    correct = maximum_matching([edge for edge in near if _same(truth, predicted, edge)], ious)
     left, right = {row for row, _ in correct}, {column for _, column in correct}
-    open_rows = np.array([row not in left for row in range(len(truth))], dtype=bool)
-    open_columns = np.array([column not in right for column in range(len(predicted))], dtype=bool)
-    confused = maximum_matching(near & open_rows[:, None] & open_columns[None, :], ious)
+    confused = maximum_matching(
+        [(row, column) for row, column in near if row not in left and column not in right], ious
+    )
     left |= {row for row, _ in confused}
     right |= {column for _, column in confused}
-    extra = [column for column in range(len(predicted)) if column not in right]
-    excused = on_crowd([predicted[column] for column in extra], crowd, threshold)
+    shares = crowd_shares(predicted, crowd)
     return Pairing(
         correct,
         confused,
         [row for row in range(len(truth)) if row not in left],
-        [column for column, fine in zip(extra, excused, strict=True) if not fine],
+        [column for column in range(len(predicted)) if column not in right and shares[column] < threshold],
     )
 
 
-def maximum_matching(edges: Flags, ious: Floats) -> list[tuple[int, int]]:
-    """The largest set of one-to-one pairs among `edges` (rows x columns), by augmenting paths, best IoU tried first."""
-    if not edges.any():
-        return []
-    if edges.sum(axis=0).max() <= 1 and edges.sum(axis=1).max() <= 1:
-        return [(int(row), int(column)) for row, column in np.argwhere(edges)]
-    choices = [[int(c) for c in np.argsort(-ious[row], kind="stable") if edges[row, c]] for row in range(len(edges))]
+def maximum_matching(edges: Sequence[Edge], ious: Floats) -> list[Edge]:
+    """The largest set of one-to-one pairs among `edges` (row, column), by augmenting paths, best IoU tried first."""
+    if _one_to_one(edges):
+        return list(edges)
+    choices: dict[int, list[int]] = {}
+    for row, column in sorted(edges, key=lambda edge: -ious[edge]):
+        choices.setdefault(row, []).append(column)
     row_of: dict[int, int] = {}
     column_of: dict[int, int] = {}
-    for start in range(len(edges)):
+    for start in sorted(choices):
         reached: dict[int, int] = {}
         end = _free_column(start, choices, row_of, reached)
         while end is not None:  # flip the path back to its start
@@ -93,40 +113,70 @@ def maximum_matching(edges: Flags, ious: Floats) -> list[tuple[int, int]]:
     return sorted(column_of.items())
 
 
-def greedy_matches(
-    truth: Sequence[Region], predicted: Sequence[Region], crowd: Sequence[Region], threshold: float
-) -> list[bool | None]:
-    """For every prediction: is it right? None where it lies on a crowd box and does not count.
+def judge_all(truth: Sequence[Page], predictions: Sequence[Page], labels: Sequence[str]) -> Judged:
+    """All predictions of aligned pages, judged; regions of labels that are not in `labels` are left out."""
+    index = {label: position for position, label in enumerate(labels)}
+    counts = np.zeros((len(truth), len(labels)), dtype=np.intp)
+    scores: list[float] = []
+    kinds: list[int] = []
+    pages: list[int] = []
+    verdicts = [np.zeros((len(COCO_IOUS), 0), dtype=np.int8)]
+    for number, (page, guess) in enumerate(zip(truth, predictions, strict=True)):
+        for region in page.regions:
+            if region.label in index:
+                counts[number, index[region.label]] += 1
+        found = [region for region in guess.regions if region.label in index]
+        if not found:
+            continue
+        found.sort(key=lambda region: -score_of(region))
+        scores += [score_of(region) for region in found]
+        kinds += [index[region.label] for region in found]
+        pages += [number] * len(found)
+        verdicts.append(greedy_verdicts(page.regions, found, crowd_regions(page)))
+    return Judged(
+        np.array(scores, dtype=np.float64),
+        np.array(kinds, dtype=np.intp),
+        np.array(pages, dtype=np.intp),
+        np.concatenate(verdicts, axis=1),
+        counts,
+    )
 
-    From the highest score down each prediction takes the free truth of its label with the best IoU, if that reaches
-    `threshold`. Predictions need scores.
+
+def greedy_verdicts(truth: Sequence[Region], predicted: Sequence[Region], crowd: Sequence[Region]) -> Verdicts:
+    """RIGHT, WRONG or EXCUSED (on a crowd box, not counted) for predictions, best first; shape (IoUs, predictions).
+
+    From the first prediction on, each takes the free truth of its label with the best IoU, if that reaches the
+    threshold; of equal ones the last, as COCOeval does.
     """
-    ious = iou_matrix([region.box for region in predicted], [region.box for region in truth])
-    taken: set[int] = set()
-    right: list[bool | None] = [False] * len(predicted)
-    for row in sorted(range(len(predicted)), key=lambda index: -score_of(predicted[index])):
-        near = [
-            column
-            for column, region in enumerate(truth)
-            if column not in taken and region.label == predicted[row].label and ious[row, column] >= threshold
-        ]
-        if near:
-            taken.add(max(near, key=lambda column: float(ious[row, column])))
-            right[row] = True
+    found = np.full((len(COCO_IOUS), len(predicted)), WRONG, dtype=np.int8)
+    ious = iou_matrix([region.box for region in truth], [region.box for region in predicted])
+    edges = [edge for edge in _edges(ious, COCO_IOUS[0]) if _same(truth, predicted, edge)]
+    if _one_to_one(edges):
+        for row, column in edges:
+            found[ious[row, column] >= COCO_IOUS, column] = RIGHT
+    else:
+        edges.sort(key=lambda edge: (edge[1], -ious[edge], -edge[0]))
+        for verdicts, threshold in zip(found, COCO_IOUS, strict=True):
+            taken: set[int] = set()
+            for row, column in edges:
+                if row not in taken and verdicts[column] == WRONG and ious[row, column] >= threshold:
+                    taken.add(row)
+                    verdicts[column] = RIGHT
     if crowd:
-        excused = on_crowd(predicted, crowd, threshold)
-        right = [None if fine and not hit else hit for fine, hit in zip(excused, right, strict=True)]
-    return right
+        on_crowd = crowd_shares(predicted, crowd) >= COCO_IOUS[:, None]
+        found[(found == WRONG) & on_crowd] = EXCUSED
+    return found
 
 
-def on_crowd(predicted: Sequence[Region], crowd: Sequence[Region], threshold: float) -> list[bool]:
-    """Whether each prediction lies on a crowd box of its label: intersection / own area >= `threshold`."""
+def crowd_shares(predicted: Sequence[Region], crowd: Sequence[Region]) -> Floats:
+    """The share of each prediction's area that lies in a crowd box of its label, the largest of them; shape (n,)."""
     if not crowd or not predicted:
-        return [False] * len(predicted)
+        return np.zeros(len(predicted))
     shared, areas, _ = _overlaps([region.box for region in predicted], [region.box for region in crowd])
-    share = np.divide(shared, areas[:, None], out=np.zeros_like(shared), where=areas[:, None] > 0)
+    shares = np.divide(shared, areas[:, None], out=np.zeros_like(shared), where=areas[:, None] > 0)
     same = np.array([[a.label == b.label for b in crowd] for a in predicted], dtype=bool)
-    return [bool(flag) for flag in ((share >= threshold) & same).any(axis=1)]
+    largest: Floats = np.where(same, shares, 0.0).max(axis=1)
+    return largest
 
 
 def score_of(region: Region) -> float:
@@ -134,7 +184,23 @@ def score_of(region: Region) -> float:
     return 1.0 if region.score is None else region.score
 
 
-def _free_column(start: int, choices: list[list[int]], row_of: dict[int, int], reached: dict[int, int]) -> int | None:
+def _edges(ious: Floats, threshold: float) -> list[Edge]:
+    rows, columns = np.nonzero(ious >= threshold)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def _same(truth: Sequence[Region], predicted: Sequence[Region], edge: Edge) -> bool:
+    return truth[edge[0]].label == predicted[edge[1]].label
+
+
+def _one_to_one(edges: Sequence[Edge]) -> bool:
+    """Whether nothing has to be chosen, which is so on nearly all real pages."""
+    return len({row for row, _ in edges}) == len({column for _, column in edges}) == len(edges)
+
+
+def _free_column(
+    start: int, choices: Mapping[int, list[int]], row_of: dict[int, int], reached: dict[int, int]
+) -> int | None:
     """The nearest free column an alternating path from row `start` leads to; `reached` maps column -> row before it."""
     queue = [start]
     for row in queue:
@@ -150,14 +216,14 @@ def _free_column(start: int, choices: list[list[int]], row_of: dict[int, int], r
 
 def _overlaps(first: Sequence[Box], second: Sequence[Box]) -> tuple[Floats, Floats, Floats]:
     """Intersections (n, m) and both sets of areas (n,), (m,), all in square pixels."""
-    a = np.asarray(first, dtype=np.float64).reshape(-1, 4)
-    b = np.asarray(second, dtype=np.float64).reshape(-1, 4)
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0.0, None).prod(axis=2)
-    return shared, _areas(a), _areas(b)
+    a = np.array(first, dtype=np.float64).reshape(-1, 4)
+    b = np.array(second, dtype=np.float64).reshape(-1, 4)
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    np.maximum(sides, 0.0, out=sides)
+    return sides[..., 0] * sides[..., 1], _areas(a), _areas(b)
 
 
 def _areas(boxes: Floats) -> Floats:
-    areas: Floats = np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
+    areas: Floats = sides[:, 0] * sides[:, 1]
     return areas
