@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,9 @@ def test_a_document_and_its_files(tmp_path, paper):
     rows = list(csv.reader((out / table["csv"]).open()))
     assert rows[0] == ["Model", "Size", "Accuracy"]
     assert rows[3] == ["large", "770", "0.97"]
+    words = list(csv.DictReader((out / table["words"]).open()))
+    assert [word["text"] for word in words][:3] == ["Model", "Size", "Accuracy"]
+    assert all(90 <= float(word["x1"]) < float(word["x2"]) <= 400 for word in words)
     first = json.loads((out / "figures.json").read_text())[0]
     assert (first["name"], first["figType"], first["page"]) == ("1", "Table", 0)
     assert first["regionBoundary"] == {"x1": 90, "y1": 115, "x2": 400, "y2": 180}
@@ -265,8 +269,23 @@ def test_headings_over_several_columns_are_counted(tmp_path):
     with PdfReader() as reader:
         reader.open(path)
         table = read_table(reader.text(path, 0), Box(50, 85, 300, 230))
-    assert table.spanning == 1
+    assert (table.spanning, table.left_out) == (1, 0)
     assert table.rows[1:3] == (("", "dev", "test"), ("model0", "0.1", "0.2"))
+
+
+def test_a_heading_over_several_columns_is_one_cell_and_turned_words_are_counted(tmp_path):
+    lines = [(120, 86, 9, "Results on the test set")]
+    for i in range(6):
+        lines += [(60 + 70 * column, 100 + 14 * i, 9, f"{column}.{i}") for column in range(4)]
+    path = write_pdf(tmp_path / "a.pdf", [lines])
+    with PdfReader() as reader:
+        reader.open(path)
+        page = reader.text(path, 0)
+        turned = replace(page.words[0], text="sideways", angle=270)
+        table = read_table(replace(page, words=(*page.words, turned)), Box(50, 70, 400, 200))
+    assert table.rows[0] == ("", "Results on the test set", "", "")
+    assert table.rows[1] == ("0.0", "1.0", "2.0", "3.0")
+    assert (table.spanning, table.left_out) == (1, 1)
 
 
 def test_memory_does_not_grow_with_the_pages(tmp_path):

@@ -178,3 +178,12 @@ def test_bombs_are_one_failed_page(shared, name):
     with PdfReader() as reader:
         pages = list(reader.pages(shared / "bad_inputs" / "pdfs" / name))
     assert [page.reason for page in pages] in ([BOMBS[name]], ["timeout"])  # a slow machine meets the deadline first
+
+
+def test_text_that_jumps_back_on_its_line_is_no_one_word(tmp_path, reader):
+    """PDFium sets no blank there: a cell drawn after one on its right would be glued to it."""
+    path = write_pdf(tmp_path / "a.pdf", [[(400, 100, 10, "x" * 40)]])
+    cells = b"[(58.1) 32000 (MC) -8000 (66.9)] TJ"
+    path.write_bytes(path.read_bytes().replace(b"(" + b"x" * 40 + b") Tj", cells.ljust(45)))
+    (page,) = reader.pages(path, 72)
+    assert [(word.text, round(word.box.x1)) for word in page.words] == [("58.1", 400), ("MC", 100), ("66.9", 195)]

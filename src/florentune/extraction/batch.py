@@ -101,6 +101,7 @@ class _Run:
         self.silence, self.on_document = silence, on_document
         self.queue: deque[Job] = deque()
         self.slots: dict[int, _Slot] = {}
+        self.lost: set[int] = set()
         self.progress = Progress(0)
 
     def all(self, jobs: Sequence[Job], retry: Callable[[dict[str, Any]], bool]) -> Progress:
@@ -132,7 +133,7 @@ class _Run:
     def _feed(self) -> None:
         """Start workers as far as there is work and give documents to those that are free."""
         for number in range(self.pool.count):
-            if number not in self.slots and self.queue:
+            if number not in self.slots and number not in self.lost and self.queue:
                 self.pool.start(number)
                 self.slots[number] = _Slot()
         for number, slot in self.slots.items():
@@ -162,17 +163,24 @@ class _Run:
                 error.exit_code = event["exit_code"]
                 raise error
             case "died":
-                self._bury(number, slot)
+                self._bury(number, slot, event["message"])
 
-    def _bury(self, number: int, slot: _Slot) -> None:
-        """After a worker's death: its document goes back into the queue, or is given up."""
+    def _bury(self, number: int, slot: _Slot, message: str) -> None:
+        """After a worker's death: its document goes back into the queue, or is given up.
+
+        A place where workers die as often as they start is left alone, and the run ends when there is no other.
+        """
         bad_starts = 0 if slot.ready else slot.bad_starts + 1
-        if bad_starts >= _MAX_BAD_STARTS:
-            raise FlorentuneError("the workers die while they load the model: try `florentune doctor`")
         if slot.job is not None:
             self.ledger.died(slot.job)
             self.queue.append(slot.job)
-        self._restart(number, bad_starts)
+        if bad_starts < _MAX_BAD_STARTS:
+            self._restart(number, bad_starts)
+            return
+        del self.slots[number]
+        self.lost.add(number)
+        if len(self.lost) == self.pool.count:
+            raise FlorentuneError(f"the workers die while they load the model ({message}): try `florentune doctor`")
 
     def _restart(self, number: int, bad_starts: int = 0) -> None:
         if self.queue:
@@ -195,7 +203,7 @@ class _Run:
             if (slot.job or not slot.ready) and now - slot.since >= self._limit(slot):
                 self.pool.kill(number)
                 if slot.job is None:
-                    self._bury(number, slot)
+                    self._bury(number, slot, f"no sign of life for {self._limit(slot):g} s")
                     continue
                 job, slot.job = slot.job, None
                 self._give_up(job, "timeout", f"no page was done for {self.silence:g} s")

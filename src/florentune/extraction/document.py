@@ -25,7 +25,7 @@ from ..regions import Box, Page
 from .captions import Caption, find_captions, settle
 from .lines import union
 from .linking import Detected, Found, link
-from .tables import Table, read_table, words_in
+from .tables import Table, read_table, words_as_csv, words_in
 
 SCHEMA = "florentune.document/1"
 DOCUMENT = "document.json"
@@ -261,6 +261,8 @@ def _files(
         table: Table = read_table(page, item.box)
         files["table"] = table.as_dict()
         files["csv"] = _write_bytes(draft, f"{name}.csv", table.as_csv().encode()) if table.rows else None
+        words = words_as_csv(words_in(page, item.box)).encode()
+        files["words"] = _write_bytes(draft, f"{name}-words.csv", words) if page.has_text else None
     return files
 
 

@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, TextIO
 
 from ..errors import InputError, PdfError
 from ..files import written_whole
-from . import remote
+from . import archives, remote
 
 Shard = tuple[int, int]
 
@@ -86,7 +86,8 @@ def opened(job: Job) -> Iterator[Path]:
     """
     if job.member is None and not remote.is_url(job.path):
         if _is_tar(job.path):
-            raise PdfError(f"{job.path}: the tar archive breaks off or is damaged", reason="unreadable")
+            what = "the tar archive breaks off or is damaged, or unpacks to far more than its size"
+            raise PdfError(f"{job.path}: {what}", reason="unreadable")
         yield Path(job.path)
         return
     with tempfile.TemporaryDirectory(prefix="florentune-") as folder:
@@ -158,11 +159,10 @@ class _Collection:
 
     def _archive(self, name: str) -> None:
         try:
-            with tarfile.open(name) as archive:
-                for member in archive:
+            with archives.members(name) as members:
+                for member in members:
                     self._member(name, member)
-                _check_end(archive)
-        except (OSError, EOFError, tarfile.TarError):
+        except archives.FAULTS:
             self._file(name)  # its record will say that it is damaged
 
     def _member(self, name: str, member: tarfile.TarInfo) -> None:
@@ -184,14 +184,6 @@ class _Collection:
                 self._keep(url, (size, modified), url)
 
 
-def _check_end(archive: tarfile.TarFile) -> None:
-    """Raise tarfile.ReadError unless zeros mark the end: tarfile takes a broken header for the end as well."""
-    stream = cast("IO[bytes]", archive.fileobj)
-    stream.seek(archive.offset)
-    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("unexpected end of data")
-
-
 def _chunks(job: Job) -> Iterator[bytes]:
     """The bytes of a member or of what a URL names."""
     if job.member is None:
@@ -209,7 +201,7 @@ def _chunks(job: Job) -> Iterator[bytes]:
                 raise EOFError("it breaks off")
             left -= len(chunk)
             yield chunk
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except archives.FAULTS as error:
         _unpacked.cache_clear()
         raise PdfError(f"{job.source}: cannot be read from the archive ({error})", reason="unreadable") from None
 
@@ -217,7 +209,7 @@ def _chunks(job: Job) -> Iterator[bytes]:
 @functools.lru_cache(maxsize=1)
 def _unpacked(path: str) -> IO[bytes]:
     """The bytes of a tar without its compression; kept open, since each new one would unpack from the start again."""
-    return cast("IO[bytes]", tarfile.open(path).fileobj)
+    return archives.unpacked(path)
 
 
 def _expanded(inputs: Iterable[str], stdin: TextIO | None) -> Iterator[str]:

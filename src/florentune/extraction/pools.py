@@ -2,24 +2,27 @@
 
 A pool has `count` slots. `start(slot)` gives a slot a fresh worker, `submit(slot, job)` a document, `kill(slot)` ends
 its worker at once, and `wait(seconds)` returns what happened: (slot, event) with the event's name under "event":
-"ready", "page", "done" (with "record"), "fatal" (with "message" and "exit_code") or "died".
+"ready", "page", "done" (with "record"), "fatal" (with "message" and "exit_code") or "died" (with "message").
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from ..errors import MissingExtraError
+from ..errors import FlorentuneError, MissingExtraError
 from .inputs import Job
 from .work import Factory, Settings, Worker, serve
 
 Event = tuple[int, dict[str, Any]]
+
+_BEAT_SECONDS = 1.0
 
 
 class Pool(Protocol):
@@ -72,7 +75,7 @@ class LocalPool:
                 events.append((slot, json.loads(channel.recv_bytes())))
             except (EOFError, OSError):
                 self.kill(slot)
-                events.append((slot, {"event": "died"}))
+                events.append((slot, {"event": "died", "message": "the process ended"}))
         return events
 
     def close(self) -> None:
@@ -83,7 +86,8 @@ class LocalPool:
 class RayPool:
     """Actors of a Ray cluster ("auto" or host:port; "local" starts Ray here). Needs the extra [ray].
 
-    OUT must be a folder that every node sees, because workers write their documents themselves.
+    `count` 0 means one a CPU of the cluster. OUT must be a folder that every node sees, because workers write their
+    documents themselves. Raises FlorentuneError when the cluster cannot be reached.
     """
 
     def __init__(self, count: int, factory: Factory, settings: Settings, address: str) -> None:
@@ -91,15 +95,21 @@ class RayPool:
             import ray
         except ImportError:
             raise MissingExtraError("ray", "ray") from None
-        self._ray, self.count = ray, count
+        options: dict[str, Any] = {"address": address}
+        if address == "local":
+            options |= {"num_cpus": count or os.cpu_count() or 1, "include_dashboard": False}
+        try:
+            ray.init(log_to_driver=False, ignore_reinit_error=True, **options)
+        except Exception as error:  # noqa: BLE001 - Ray raises bare Exception too
+            raise FlorentuneError(f"--ray {address}: Ray does not start or answer ({error})") from None
+        self._ray, self.count = ray, count or int(ray.cluster_resources().get("CPU", 1))
         self._arguments = factory, settings
-        options: dict[str, Any] = {"num_cpus": count} if address == "local" else {"address": address}
-        ray.init(log_to_driver=False, include_dashboard=False, ignore_reinit_error=True, **options)
         # a second thread answers `beat` while the first one works; Ray itself never restarts or retries
         self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, max_concurrency=2)(_Actor)
         self._actors: dict[int, Any] = {}
         self._calls: dict[int, tuple[str, Any]] = {}
         self._beats: dict[int, int] = {}
+        self._asked = time.monotonic()
 
     def start(self, slot: int) -> None:
         self._actors[slot] = self._actor.remote(*self._arguments)
@@ -118,9 +128,9 @@ class RayPool:
         if not slots:
             time.sleep(min(seconds, 0.05))
             return []
-        ready, running = self._ray.wait(list(slots), num_returns=1, timeout=min(seconds, 1.0))
+        ready, running = self._ray.wait(list(slots), num_returns=1, timeout=min(seconds, _BEAT_SECONDS))
         events = [(slots[call], self._answer(slots[call], call)) for call in ready]
-        return events + ([] if ready else self._pages([slots[call] for call in running]))
+        return events + self._pages([slots[call] for call in running])
 
     def close(self) -> None:
         for slot in list(self._actors):
@@ -131,14 +141,17 @@ class RayPool:
         name, _ = self._calls.pop(slot)
         try:
             found: dict[str, Any] = self._ray.get(call)
-        except self._ray.exceptions.RayError:
-            self._actors.pop(slot, None)
-            return {"event": "died"}
+        except self._ray.exceptions.RayError as error:
+            self.kill(slot)
+            return {"event": "died", "message": str(error).strip().splitlines()[-1]}
         return found if "event" in found else {"event": name, "record": found}
 
     def _pages(self, slots: Sequence[int]) -> list[Event]:
-        """Which of the working actors have gone on by a page since the last time."""
+        """Which of the working actors have gone on by a page since they were asked last, a while ago."""
         events: list[Event] = []
+        if time.monotonic() - self._asked < _BEAT_SECONDS:
+            return events
+        self._asked = time.monotonic()
         beats = {slot: self._actors[slot].beat.remote() for slot in slots if self._calls[slot][0] == "done"}
         answered, _ = self._ray.wait(list(beats.values()), num_returns=len(beats), timeout=1.0) if beats else ([], [])
         for slot, beat in beats.items():

@@ -26,6 +26,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 FRAME = struct.Struct(">IQ")
@@ -44,6 +45,9 @@ _SIGNS = {
     b"<!doctype html": "an HTML page",
 }
 _LINE_END_HYPHENS = (0x02, 0xFFFE)
+_JUMP = 2.0  # a blank within a word, in sides of its largest character
+
+_Bounds = tuple[float, float, float, float]
 
 
 class Refused(Exception):
@@ -84,6 +88,7 @@ class Server:
         self.pdfium = pypdfium2
         self.raw = pypdfium2.raw
         self.document: Any = None
+        self._doubles = tuple(ctypes.c_double() for _ in range(4))
 
     def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         try:
@@ -199,33 +204,56 @@ class Server:
                 text += char
             # PDFium joins the halves of a word hyphenated at a line end; they are on two lines
             if blank or char == " " or code in _LINE_END_HYPHENS:
-                placed = self._placed(textpage.raw, start, start + len(text), to_shown) if text else None
-                if placed and placed[0] < page.get_width() and placed[1] < page.get_height():
-                    words.append([_clean(text), *placed[:-1], (placed[-1] + rotation) % 360, line])
+                for part, placed in self._placed(textpage.raw, start, text, to_shown) if text else ():
+                    if placed[0] < page.get_width() and placed[1] < page.get_height():
+                        words.append([_clean(part), *placed[:-1], (placed[-1] + rotation) % 360, line])
                 line += char == "\n" or code in _LINE_END_HYPHENS
                 text = ""
         return words, total > MAX_CHARS
 
-    def _placed(self, textpage: Any, start: int, end: int, to_shown: tuple[float, ...]) -> list[Any] | None:
-        """[x1, y1, x2, y2, x, y, size, angle] of a run of characters; None when it is not on the page."""
-        raw, points = self.raw, []
-        left, right, bottom, top = (ctypes.c_double() for _ in range(4))
-        for index in range(start, end):
-            if raw.FPDFText_GetCharBox(textpage, index, left, right, bottom, top):
-                points.append(_mapped_point(to_shown, left.value, bottom.value))
-                points.append(_mapped_point(to_shown, right.value, top.value))
-        raw.FPDFText_GetCharOrigin(textpage, start, left, top)
-        points.append(_mapped_point(to_shown, left.value, top.value))
-        xs, ys = zip(*points, strict=True)
-        if len(points) == 1 or not math.isfinite(sum(xs) + sum(ys)) or max(xs[:-1]) <= 0 or max(ys[:-1]) <= 0:
+    def _placed(
+        self, textpage: Any, start: int, text: str, to_shown: tuple[float, ...]
+    ) -> Iterator[tuple[str, list[Any]]]:
+        """(text, [x1, y1, x2, y2, x, y, size, angle]) of a run of characters, without what is not on the page.
+
+        PDFium puts no blank where the text jumps back on its line, as from a cell to one on its left: a run is parted
+        where a character is far from the one before it.
+        """
+        boxes = [self._char_box(textpage, index, to_shown) for index in range(start, start + len(text))]
+        far = _JUMP * max([1.0, *(max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in filter(None, boxes))])
+        first, last = 0, boxes[0]
+        for index in range(1, len(text) + 1):
+            box = boxes[index] if index < len(text) else None
+            if index == len(text) or (box and last and _distance(box, last) > far):
+                inside = [box for box in boxes[first:index] if box]
+                if inside and (placed := self._bounds(textpage, start + first, inside, to_shown)):
+                    yield text[first:index], placed
+                first = index
+            last = box or last
+
+    def _char_box(self, textpage: Any, index: int, to_shown: tuple[float, ...]) -> _Bounds | None:
+        """The box of a character in points as shown; None where it has none."""
+        left, right, bottom, top = self._doubles
+        if not self.raw.FPDFText_GetCharBox(textpage, index, left, right, bottom, top):
             return None
-        bounds = min(xs[:-1]), min(ys[:-1]), max(xs[:-1]), max(ys[:-1]), xs[-1], ys[-1]
-        matrix = raw.FS_MATRIX(1, 0, 0, 1, 0, 0)
-        raw.FPDFText_GetMatrix(textpage, start, matrix)
+        x1, y1 = _mapped_point(to_shown, left.value, bottom.value)
+        x2, y2 = _mapped_point(to_shown, right.value, top.value)
+        return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
+    def _bounds(self, textpage: Any, start: int, boxes: list[_Bounds], to_shown: tuple[float, ...]) -> list[Any] | None:
+        """What `_placed` tells of characters that begin at `start`; None when they are not on the page."""
+        left, top = self._doubles[:2]
+        self.raw.FPDFText_GetCharOrigin(textpage, start, left, top)
+        x, y = _mapped_point(to_shown, left.value, top.value)
+        x1, y1, x2, y2 = (pick(edge) for pick, edge in zip((min, min, max, max), zip(*boxes, strict=True), strict=True))
+        if not math.isfinite(x1 + x2 + y1 + y2 + x + y) or x2 <= 0 or y2 <= 0:
+            return None
+        turn = round(math.degrees(max(self.raw.FPDFText_GetCharAngle(textpage, start), 0)) / 90) * 90
+        matrix = self.raw.FS_MATRIX(1, 0, 0, 1, 0, 0)
+        self.raw.FPDFText_GetMatrix(textpage, start, matrix)
         scale = math.hypot(matrix.c, matrix.d) * math.hypot(to_shown[0], to_shown[1])
-        size = raw.FPDFText_GetFontSize(textpage, start) * scale
-        turn = raw.FPDFText_GetCharAngle(textpage, start)
-        return [*(round(value, 2) for value in bounds), round(size, 1), round(math.degrees(max(turn, 0)) / 90) * 90]
+        size = self.raw.FPDFText_GetFontSize(textpage, start) * scale
+        return [*(round(value, 2) for value in (x1, y1, x2, y2, x, y)), round(size, 1), turn]
 
 
 def _mapped(path: str) -> Any:
@@ -257,6 +285,11 @@ def _packed(bitmap: Any) -> Any:
 def _clean(text: str) -> str:
     """The word with surrogate pairs joined."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _distance(one: _Bounds, two: _Bounds) -> float:
+    """The blank between two boxes, across or down, whichever is wider."""
+    return max(one[0] - two[2], two[0] - one[2], one[1] - two[3], two[1] - one[3])
 
 
 def _mapped_point(affine: tuple[float, ...], x: float, y: float) -> tuple[float, float]:
