@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-import signal
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -69,7 +69,7 @@ class Poisoned(Given):
         for _, image in images:
             match image.width:
                 case 101:
-                    os.kill(os.getpid(), signal.SIGSEGV)
+                    ctypes.string_at(0)  # a real one: a signal that is sent can be outrun by the answer
                 case 102:
                     time.sleep(3600)
                 case 103:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from extraction_pdfs import POISON, Given, poisoned, write_pdf
+from florentune.detector import load_detector
 from florentune.errors import FlorentuneError, InputError, MissingExtraError
 from florentune.extraction import Options
 from florentune.extraction.batch import run_batch
@@ -326,13 +327,95 @@ def test_memory_is_flat(tmp_path):
     assert seen[1] - seen[0] < 5 * 2**20
 
 
-def test_ray_actors_do_the_same(tmp_path):
+@pytest.fixture
+def ray_pool(monkeypatch):
+    """A function that makes a pool of actors of a Ray started here."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'florentune[ray]'")
     from florentune.extraction.pools import RayPool
 
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # actors import the poisoned detector from here
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
+    return lambda count, factory, settings: RayPool(count, factory, settings, "local")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ray_actors_do_the_same_as_processes(tmp_path, ray_pool):
     source, out = documents(tmp_path / "in", 10, poison=5), tmp_path / "out"
     settings = settings_for(out)
-    pool = RayPool(2, poisoned, settings, "local")
+    pool = ray_pool(2, poisoned, settings)
     progress = run_batch(collect([str(source)]).jobs, pool, settings, model="poisoned", silence=20)
+    finalize(out)
     assert progress.status == {"ok": 10, "failed": 5}
     assert progress.reasons == {"error": 1, "memory": 1, "timeout": 1, "quarantined": 2}
+    run(source, tmp_path / "whole", silence=20)
+    assert outputs(out) == outputs(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_killed_ray_actor_costs_no_document(tmp_path, ray_pool):
+    import psutil
+
+    source, out = documents(tmp_path / "in", 40), tmp_path / "out"
+    settings, killed = settings_for(out), []
+
+    def kill(record, progress):
+        if progress.done == 5:
+            actors = [p for p in psutil.Process().children(recursive=True) if "_Actor" in p.name() + str(p.cmdline())]
+            killed.append(actors[0].pid)
+            actors[0].kill()
+
+    pool = ray_pool(2, poisoned, settings)
+    progress = run_batch(collect([str(source)]).jobs, pool, settings, model="poisoned", on_document=kill)
+    assert len(killed) == 1
+    assert progress.status == {"ok": 40}
+    assert not list((out / "attempts").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_real_papers_on_ray_are_the_same_as_here(tmp_path, ray_pool, shared):
+    chosen = sorted((shared / "data" / "tfid" / "pdfs").glob("*.pdf"), key=lambda path: path.stat().st_size)[:2]
+    poison = shared / "bad_inputs" / "pdfs" / "synth_form_billion_laughs.pdf"
+    jobs, factory = collect(list(map(str, [*chosen, poison]))).jobs, partial(load_detector, "nano", threads=1)
+    found = []
+    for name, make in (("ray", ray_pool), ("here", LocalPool)):
+        settings = Settings(str(tmp_path / name), "test", Options(dpi=100))
+        progress = run_batch(jobs, make(1, factory, settings), settings, model="nano")
+        assert (progress.status["ok"], progress.pages > 20) == (2, True)
+        finalize(tmp_path / name)
+        found.append(outputs(tmp_path / name))
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_ray_that_does_not_answer_is_one_message(tmp_path, ray_pool):
+    from florentune.extraction.pools import RayPool
+
+    with pytest.raises(FlorentuneError, match=r"--ray 127\.0\.0\.1:9: Ray does not start or answer"):
+        RayPool(1, poisoned, settings_for(tmp_path), "127.0.0.1:9")
+
+
+def test_without_ray_the_command_says_what_to_install(monkeypatch, tmp_path):
+    from florentune.extraction.pools import RayPool
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"florentune\[ray\]"):
+        RayPool(1, poisoned, settings_for(tmp_path), "local")
+
+
+class Stubborn(LocalPool):
+    """Workers of one place never start."""
+
+    def start(self, slot):
+        super().start(slot)
+        if slot == 0:
+            self._workers[slot][0].kill()
+
+
+def test_a_place_where_no_worker_starts_is_left_alone(tmp_path):
+    source, settings = documents(tmp_path / "in", 4), settings_for(tmp_path / "out")
+    pool = Stubborn(2, poisoned, settings)
+    assert run_batch(collect([str(source)]).jobs, pool, settings, model="poisoned").status == {"ok": 4}

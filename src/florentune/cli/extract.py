@@ -24,14 +24,18 @@ _LOG_SECONDS = 30.0
 def command(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(help="PDFs, images, folders, globs, tar files, URLs; - reads a list from stdin.", show_default=False),
+        typer.Argument(
+            help="PDFs, images, folders, globs, tar files, URLs; - reads a list from stdin.", show_default=False
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder for the results; a run goes on where it stopped.")] = Path(
         "extracted"
     ),
     model: Annotated[str, typer.Option(help="nano, a checkpoint folder or a hub id.")] = "nano",
     engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes, or Ray actors; 0 means one a core.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes, or Ray actors; 0 means one a core, of the cluster with --ray.")
+    ] = 0,
     dpi: Annotated[float, typer.Option(help="Resolution of the pages and crops.")] = 200.0,
     crops: Annotated[bool, typer.Option("--crops/--no-crops", help="Write PNG crops.")] = True,
     clips: Annotated[bool, typer.Option("--clips", help="Write each region as a vector PDF too.")] = False,
@@ -74,8 +78,7 @@ def command(
     if collected.ignored:
         typer.echo(f"{collected.ignored} files that are no PDF were left out", err=True)
     settings = _settings(out, model, engine, dpi, crops, clips, deadline, password or [])
-    count = max(min(workers or os.cpu_count() or 1, len(collected.jobs)), 1)
-    progress = _run(collected.jobs, settings, model, engine, count, ray, retry, silence, as_json)
+    progress = _run(collected.jobs, settings, model, engine, workers, ray, retry, silence, as_json)
     if part is None:
         _finish(gather(out), as_json)
     if set(progress.status) - {"ok"}:
@@ -102,7 +105,7 @@ def _run(
     settings: Settings,
     model: str,
     engine: str,
-    count: int,
+    workers: int,
     ray: str | None,
     retry: str | None,
     silence: float,
@@ -114,9 +117,10 @@ def _run(
     from ..extraction.batch import run_batch
     from ..extraction.pools import LocalPool, RayPool
 
-    threads = max((os.cpu_count() or 1) // count, 1)
+    count = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
+    threads = 1 if ray else max((os.cpu_count() or 1) // count, 1)
     factory: Factory = partial(load_detector, model, engine=engine, threads=threads)
-    pool: Pool = RayPool(count, factory, settings, ray) if ray else LocalPool(count, factory, settings)
+    pool: Pool = RayPool(workers, factory, settings, ray) if ray else LocalPool(count, factory, settings)
     console, told = Console(stderr=True), 0.0
     with console.status("starting") as status:
 
