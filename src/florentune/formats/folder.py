@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import zipfile
 import zlib
@@ -16,6 +17,8 @@ from ..images import SUFFIXES, ImageHeader, open_image, read_header
 from .values import safe_name
 
 MAX_MEMBER_BYTES = 256 * 1024**2
+_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+"""What a member of a broken zip raises; RuntimeError is a password or a way of packing that is not known here."""
 
 
 class ImageFolder:
@@ -97,7 +100,7 @@ class ImageFolder:
             if info.file_size > MAX_MEMBER_BYTES:
                 raise ImageError(f"{self.root}: {name} unpacks to {info.file_size:,} bytes", reason="too_large")
             return self._zip().read(info)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # RuntimeError: a password
+        except _FAULTS as error:
             raise ImageError(f"{self.root}: {name} cannot be unpacked ({error})", reason="corrupt") from None
 
     def _zip(self) -> zipfile.ZipFile:
