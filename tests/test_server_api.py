@@ -39,6 +39,11 @@ def test_an_image_becomes_a_page(ask):
     )
 
 
+def test_a_body_that_curl_calls_a_form_is_the_file(ask):
+    answer = ask("POST", "/v1/detect", png(), Content_Type="application/x-www-form-urlencoded")
+    assert answer.json["regions"][0]["bbox"] == BOX
+
+
 def test_a_form_carries_the_name(ask):
     body, kind = form(png(), "figures/page 7.png")
     assert ask("POST", "/v1/detect", body, Content_Type=kind).json["image"] == "page 7.png"

@@ -60,7 +60,8 @@ class Uploads:
 async def _stored(request: Request, path: Path) -> str:
     """Write the file of a request to `path` and return its name."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in ("application/json", "application/x-www-form-urlencoded") or kind.startswith("text/"):
+    # application/x-www-form-urlencoded is what curl --data-binary says of a file, so it is read as one
+    if kind == "application/json" or kind.startswith("text/"):
         raise problem_of("format", f"send the file itself, not {kind}; addresses are never fetched")
     if kind == "multipart/form-data":
         return await _stored_part(request, path)
