@@ -20,9 +20,9 @@ from florentune.errors import FlorentuneError, InputError, MissingExtraError
 from florentune.extraction import Options
 from florentune.extraction.batch import run_batch
 from florentune.extraction.inputs import collect, opened, parse_shard
-from florentune.extraction.ledger import MAX_STARTS, Ledger, finalize, read_record
+from florentune.extraction.ledger import FIGURES, MAX_STARTS, Ledger, finalize, read_record
 from florentune.extraction.pools import LocalPool
-from florentune.extraction.work import Settings
+from florentune.extraction.work import Settings, identity
 
 SIZE = (120, 100)
 OUTPUTS = ("documents.jsonl", "summary.json", "figures.parquet", "figures.jsonl")
@@ -184,6 +184,49 @@ def test_shards_make_one_run(tmp_path):
             assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_the_table_of_figures_says_what_the_documents_say(tmp_path, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    source, out = documents(tmp_path / "in", 3), tmp_path / "out"
+    (source / "broken.pdf").write_text("<html>")
+    run(source, out)
+    table = parquet.read_table(out / "figures.parquet")
+    assert table.schema.metadata[b"schema"] == FIGURES.encode()
+    rows = table.to_pylist()
+    assert [row["source"] for row in rows] == [str(source / f"good-000{i}.pdf") for i in range(3)]
+    for row in rows:
+        record = json.loads((out / row["document"][:2] / row["document"] / "document.json").read_text())
+        (figure,) = record["figures"]
+        assert {name: row[name] for name in ("id", "number", "caption", "page", "score", "rotation", "text")} == {
+            name: figure[name] for name in ("id", "number", "caption", "page", "score", "rotation", "text")
+        }
+        assert [row[name] for name in ("x1", "y1", "x2", "y2")] == figure["bbox"]
+        assert [row[f"caption_{name}"] for name in ("x1", "y1", "x2", "y2")] == figure["caption_bbox"]
+        assert (out / row["crop"]).is_file()
+        assert (out / row["words"]).is_file()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert finalize(out)["table_of_figures"] == "figures.jsonl"
+    assert [json.loads(line) for line in (out / "figures.jsonl").read_text().splitlines()] == rows
+
+
+def test_a_run_without_figures_has_an_empty_table(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    run(documents(tmp_path / "in", 1), tmp_path / "out", factory=Given)
+    table = parquet.read_table(tmp_path / "out" / "figures.parquet")
+    assert (table.num_rows, "caption" in table.column_names) == (0, True)
+
+
+def test_new_weights_under_an_old_name_are_another_model(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "model.safetensors").write_bytes(b"weights")
+    before = identity(str(tmp_path / "best"))
+    (tmp_path / "copied").mkdir()
+    (tmp_path / "best").rename(tmp_path / "copied" / "best")
+    assert identity(str(tmp_path / "copied" / "best")) == before
+    (tmp_path / "copied" / "best" / "model.safetensors").write_bytes(b"weights of the next run")
+    assert identity(str(tmp_path / "copied" / "best")) != before
+    assert identity("nano") == "nano"
+
+
 def test_documents_without_a_result_are_missing_not_forgotten(tmp_path):
     source, out = documents(tmp_path / "in", 2), tmp_path / "out"
     Ledger(out, "test").plan(collect([str(source)]).jobs)
@@ -334,7 +377,6 @@ def ray_pool(monkeypatch):
     from florentune.extraction.pools import RayPool
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # actors import the poisoned detector from here
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
     return lambda count, factory, settings: RayPool(count, factory, settings, "local")
 
 

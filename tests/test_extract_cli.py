@@ -40,6 +40,7 @@ def test_a_folder_from_start_to_end(tmp_path, model):
     assert bad.returncode == 1
     assert "an HTML page, not a PDF" in bad.stderr
     assert "3 documents" in bad.stdout
+    assert f"listed in {out}/figures." in bad.stdout
 
 
 @pytest.mark.parametrize(
@@ -51,11 +52,12 @@ def test_a_folder_from_start_to_end(tmp_path, model):
         (["a.pdf", "--dpi", "7"], "36..1200"),
         (["a.pdf", "--retry", "all"], "failed:REASON"),
         (["a.pdf", "--model", "no/such/folder"], "no/such/folder"),
+        (["a.pdf", "--out", "s3://bucket/out"], "needs a file system"),
         (["--finalize"], "no run was planned"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(tmp_path, arguments, said):
-    done = extract(*arguments, "--out", tmp_path / "out")
+    done = extract("--out", tmp_path / "out", *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr

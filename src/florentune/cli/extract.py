@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -70,7 +71,7 @@ def command(
     from ..extraction.ledger import finalize as gather
 
     if finalize:
-        _finish(gather(out), as_json)
+        _finish(out, gather(out), as_json)
     if not inputs:
         raise typer.BadParameter("name at least one PDF, folder or archive, or --finalize")
     part = parse_shard(shard) if shard else None
@@ -79,8 +80,10 @@ def command(
         typer.echo(f"{collected.ignored} files that are no PDF were left out", err=True)
     settings = _settings(out, model, engine, dpi, crops, clips, deadline, password or [])
     progress = _run(collected.jobs, settings, model, engine, workers, ray, retry, silence, as_json)
+    if len(collected.jobs) == 1 and not as_json:
+        _list(out, collected.jobs[0])
     if part is None:
-        _finish(gather(out), as_json)
+        _finish(out, gather(out), as_json)
     if set(progress.status) - {"ok"}:
         raise typer.Exit(1)
 
@@ -91,12 +94,14 @@ def _settings(
     from .. import __version__
     from ..errors import InputError
     from ..extraction.document import Options
-    from ..extraction.work import Settings, config_of
+    from ..extraction.work import Settings, config_of, identity
 
+    if re.match(r"[a-zA-Z][\w+.-]+:/", str(out)):
+        raise InputError(f"--out {out} is a URL, but results are renamed into place, which needs a file system")
     if not 36 <= dpi <= 1200 or deadline <= 0:
         raise InputError(f"--dpi {dpi:g} and --deadline {deadline:g} must be within 36..1200 and above 0")
     options = Options(dpi=dpi, crops=crops, clips=clips)
-    config = config_of(f"{model} {engine}", options, __version__)
+    config = config_of(f"{identity(model)} {engine}", options, __version__)
     return Settings(str(out), config, options, deadline, passwords)
 
 
@@ -154,13 +159,25 @@ def _retry(choice: str | None) -> Any:
     return lambda record: record["status"] == status and reason in ("", record["reason"])
 
 
-def _finish(summary: dict[str, Any], as_json: bool) -> None:
+def _list(out: Path, job: Job) -> None:
+    """Print what was found in a document, one line each."""
+    from ..extraction.ledger import read_record
+
+    record = read_record(out, job) or {"figures": [], "captions_without_box": []}
+    for entry in record["figures"]:
+        name = entry["label"] or f"{entry['kind']} without caption"
+        typer.echo(f"page {entry['page'] + 1}: {name}: {job.folder(out) / (entry['crop'] or '')}")
+    for caption in record["captions_without_box"]:
+        typer.echo(f"page {caption['page'] + 1}: {caption['label']}: only its caption was found")
+
+
+def _finish(out: Path, summary: dict[str, Any], as_json: bool) -> None:
     """Print the summary; exit 1 when a document was not read completely."""
     if as_json:
         typer.echo(json.dumps({"event": "summary", **summary}))
     else:
         typer.echo(
             f"{summary['documents']} documents, {summary['pages_done']} of {summary['pages']} pages: "
-            f"{summary['tables']} tables, {summary['figures']} figures"
+            f"{summary['tables']} tables, {summary['figures']} figures, listed in {out / summary['table_of_figures']}"
         )
     raise typer.Exit(0 if set(summary["status"]) <= {"ok"} else 1)

@@ -8,10 +8,11 @@ OUT/documents.jsonl, figures.parquet or figures.jsonl, summary.json   by `finali
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,19 @@ MAX_DEATHS = 3
 MAX_STARTS = 10
 """A document that was started so often without an end took the whole run down with it each time."""
 
+FIGURES = "florentune.figures/1"
 _ROWS = 10_000
+_FILES = ("crop", "crop_with_caption", "clip", "csv", "words")
+_COLUMNS = {
+    **dict.fromkeys(("document", "source", "id", "kind", "number", "label", "caption"), "string"),
+    "page": "int32",
+    **dict.fromkeys(("page_width", "page_height", "x1", "y1", "x2", "y2"), "float64"),
+    **dict.fromkeys(("caption_x1", "caption_y1", "caption_x2", "caption_y2", "score"), "float64"),
+    "rotation": "int32",
+    "text_layer": "bool",
+    **dict.fromkeys(("text", *_FILES), "string"),
+}
+_MISSING: dict[str, Any] = {"status": "missing", "reason": "not_done", "message": "no result yet", "figures": []}
 
 
 class Ledger:
@@ -97,23 +110,24 @@ def finalize(out: Path) -> dict[str, Any]:
     The bytes depend only on the documents: run it as often as you like. figures.parquet is written where pyarrow is
     installed (extra [parquet]), figures.jsonl elsewhere. Raises InputError when nothing was planned there.
     """
-    jobs = _planned(out)
     counts: Counter[str] = Counter()
     status: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    with written_whole(out / "documents.jsonl") as stream:
-        for job in jobs:
-            line = _document_row(job, read_record(out, job))
+    with written_whole(out / "documents.jsonl") as stream, _figure_table(out) as (table, write):
+        for job in _planned(out):
+            record = read_record(out, job) or _MISSING
+            line = _document_row(job, record)
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            write(_figure_rows(job, record))
             status[line["status"]] += 1
             reasons.update([line["reason"]] if line["reason"] else [])
             counts.update({name: line[name] for name in ("pages", "pages_done", "tables", "figures")})
     summary = {
-        "documents": len(jobs),
+        "documents": status.total(),
         "status": dict(sorted(status.items())),
         "reasons": dict(sorted(reasons.items())),
         **{name: counts[name] for name in ("pages", "pages_done", "tables", "figures")},
-        "table_of_figures": _write_figures(out, jobs),
+        "table_of_figures": table,
     }
     write_json(out / "summary.json", summary)
     return summary
@@ -130,15 +144,12 @@ def _planned(out: Path) -> list[Job]:
     return sorted(jobs.values(), key=lambda job: (job.source, job.id))
 
 
-def _document_row(job: Job, record: dict[str, Any] | None) -> dict[str, Any]:
-    record = record or {"status": "missing", "reason": "not_done", "message": "no result yet", "figures": []}
+def _document_row(job: Job, record: dict[str, Any]) -> dict[str, Any]:
     kinds = Counter(entry["kind"] for entry in record["figures"])
     return {
         "id": job.id,
         "source": printable(job.source),
-        "status": record["status"],
-        "reason": record["reason"],
-        "message": record["message"],
+        **{name: record[name] for name in ("status", "reason", "message")},
         "pages": record.get("pages", 0),
         "pages_done": record.get("pages_done", 0),
         "tables": kinds["table"],
@@ -147,42 +158,51 @@ def _document_row(job: Job, record: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _figure_rows(out: Path, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
-    for job in jobs:
-        for entry in (read_record(out, job) or {"figures": []})["figures"]:
-            folder = f"{job.id[:2]}/{job.id}"
-            x1, y1, x2, y2 = entry["bbox"]
-            yield {
-                "document": job.id,
-                "source": printable(job.source),
-                **{name: entry[name] for name in ("id", "kind", "number", "label", "caption", "page")},
-                **{"x1": x1, "y1": y1, "x2": x2, "y2": y2},
-                **{name: entry[name] for name in ("score", "rotation", "text_layer", "text")},
-                **{name: f"{folder}/{entry[name]}" if entry.get(name) else None for name in ("crop", "clip", "csv")},
-            }
+def _figure_rows(job: Job, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the table of figures, with the columns of _COLUMNS; paths are relative to OUT."""
+    place = {"document": job.id, "source": printable(job.source)}
+    folder = f"{job.id[:2]}/{job.id}"
+    rows = []
+    for entry in record["figures"]:
+        boxes = {"": entry["bbox"], "caption_": entry["caption_bbox"] or [None] * 4}
+        corners = {
+            f"{kind}{name}": value
+            for kind, box in boxes.items()
+            for name, value in zip(("x1", "y1", "x2", "y2"), box, strict=True)
+        }
+        size = dict(zip(("page_width", "page_height"), entry["page_size"], strict=True))
+        files = {name: f"{folder}/{entry[name]}" if entry.get(name) else None for name in _FILES}
+        row = {**entry, **place, **size, **corners, **files}
+        rows.append({name: row[name] for name in _COLUMNS})
+    return rows
 
 
-def _write_figures(out: Path, jobs: Sequence[Job]) -> str:
-    rows = _figure_rows(out, jobs)
+@contextlib.contextmanager
+def _figure_table(out: Path) -> Iterator[tuple[str, Callable[[list[dict[str, Any]]], None]]]:
+    """The name of the table of figures, and what adds rows to it: Parquet where pyarrow is, else JSON lines."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         with written_whole(out / "figures.jsonl") as stream:
-            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return "figures.jsonl"
-    text = ("document", "source", "id", "kind", "number", "label", "caption", "text", "crop", "clip", "csv")
-    types = {
-        **dict.fromkeys(text, pyarrow.string()),
-        **dict.fromkeys(("x1", "y1", "x2", "y2", "score"), pyarrow.float64()),
-        **dict.fromkeys(("page", "rotation"), pyarrow.int32()),
-        "text_layer": pyarrow.bool_(),
-    }
-    schema = pyarrow.schema(sorted(types.items()))
+            yield (
+                "figures.jsonl",
+                lambda rows: stream.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in rows),
+            )
+        return
+    columns = [(name, pyarrow.type_for_alias(kind)) for name, kind in _COLUMNS.items()]
+    schema = pyarrow.schema(columns, metadata={"schema": FIGURES})
+    held: list[dict[str, Any]] = []
     with (
         written_whole(out / "figures.parquet", "wb") as stream,
         pyarrow.parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
-        while group := [row for _, row in zip(range(_ROWS), rows, strict=False)]:
-            writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
-    return "figures.parquet"
+
+        def write(rows: list[dict[str, Any]], least: int = _ROWS) -> None:
+            held.extend(rows)
+            if len(held) >= least:
+                writer.write_table(pyarrow.Table.from_pylist(held, schema=schema))
+                held.clear()
+
+        yield "figures.parquet", write
+        write([], least=1)

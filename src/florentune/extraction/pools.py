@@ -101,6 +101,7 @@ class RayPool:
         try:
             ray.init(log_to_driver=False, ignore_reinit_error=True, **options)
         except Exception as error:  # noqa: BLE001 - Ray raises bare Exception too
+            ray.shutdown()
             raise FlorentuneError(f"--ray {address}: Ray does not start or answer ({error})") from None
         self._ray, self.count = ray, count or int(ray.cluster_resources().get("CPU", 1))
         self._arguments = factory, settings

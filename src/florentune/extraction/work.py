@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from .document import Options, PageDetector, failure_record, process_document
 from .inputs import Job, opened
 
 Factory = Callable[[], PageDetector]
+
+_MODEL_FILES = (".safetensors", ".onnx", ".json", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,18 @@ def serve(channel: Connection, factory: Factory, settings: Settings) -> None:
 def config_of(model: str, options: Options, version: str) -> str:
     """A short text that differs between runs whose results may differ."""
     return json.dumps({"model": model, "version": version, **asdict(options)}, sort_keys=True)
+
+
+def identity(model: str) -> str:
+    """What tells a model from others: its name, and for a folder a hash of its files, so that new weights are new."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_FILES):
+        with path.open("rb") as stream:
+            digest.update(f"{path.relative_to(folder)}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return f"{folder.name}@{digest.hexdigest()[:16]}"
 
 
 def _why(error: Exception) -> tuple[str, str]:
