@@ -21,14 +21,27 @@ LINK = re.compile(r"(\]\()([^)#\s]+)")
 def _targets(source: Path) -> dict[str, Path]:
     """The links of a Markdown file to files of the repository, with the file each one leads to."""
     links = {link for _, link in LINK.findall(source.read_text(encoding="utf-8")) if "://" not in link}
-    return {link: (source.parent / link).resolve() for link in links}
+    targets = {link: (source.parent / link).resolve() for link in links}
+    return {link: target for link, target in targets.items() if target.is_relative_to(ROOT)}
 
 
 def _place(target: Path, docs: Path) -> str:
     """Where a file of the repository stands in the site, relative to its root."""
     if target.is_dir():
         target /= "README.md"
-    return (target.relative_to(docs) if target.is_relative_to(docs) else "repository" / target.relative_to(ROOT)).as_posix()
+    if target.is_relative_to(docs):
+        return target.relative_to(docs).as_posix()
+    return PurePosixPath("repository", target.relative_to(ROOT)).as_posix()
+
+
+def _added(target: Path, place: str, config: MkDocsConfig) -> File:
+    """The file at a place of the site; a folder without a README.md becomes a page that lists its files."""
+    if not target.is_dir() or (target / "README.md").exists():
+        source = target / "README.md" if target.is_dir() else target
+        return File.generated(config, place, abs_src_path=str(source), inclusion=InclusionLevel.NOT_IN_NAV)
+    listed = "".join(f"- `{file.name}`\n" for file in sorted(target.iterdir()))
+    content = f"# {target.relative_to(ROOT)}\n\nFiles of the repository:\n\n{listed}"
+    return File.generated(config, place, content=content, inclusion=InclusionLevel.NOT_IN_NAV)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -38,19 +51,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting:
         for target in _targets(waiting.pop()).values():
             place = _place(target, docs)
-            source = target / "README.md" if target.is_dir() else target
-            if place in files.src_uris or not source.is_relative_to(ROOT) or not source.is_file():
+            if place in files.src_uris or not target.exists():
                 continue
-            added = File.generated(config, place, abs_src_path=str(source), inclusion=InclusionLevel.NOT_IN_NAV)
+            added = _added(target, place, config)
             files.append(added)
-            if added.is_documentation_page():
-                waiting.append(source)
+            if added.is_documentation_page() and added.abs_src_path:
+                waiting.append(Path(added.abs_src_path))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Bend the links of a page to where its targets stand in the site."""
     docs = Path(config.docs_dir)
+    if not page.file.abs_src_path:
+        return markdown
     places = {link: _place(target, docs) for link, target in _targets(Path(page.file.abs_src_path)).items()}
     here = PurePosixPath(page.file.src_uri).parent
 

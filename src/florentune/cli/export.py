@@ -40,7 +40,7 @@ def command(
     \b
     florentune export runs/tables/best tables-native --to native
     florentune export runs/tables/best tables-ms --to microsoft
-    florentune export adapter/ merged --to native --base microsoft/Florence-2-base-ft
+    florentune export adapter/ merged --to native --base owner/model
     florentune export runs/tables/best tables-onnx --to onnx --dtype int8
     """
     from ..errors import InputError, MissingExtraError
