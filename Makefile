@@ -1,14 +1,17 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv first.
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv first; `make setup` does only that.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check lint types slow torture clean
+.PHONY: setup demo test check lint types docs slow torture clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(INSTALLED)
+
+setup: $(INSTALLED)
+	@test ! -d .git || $(BIN)/pre-commit install
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -24,6 +27,10 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/python -m mypy
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+	@echo 'open it with: $(BIN)/mkdocs serve'
+
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
@@ -31,4 +38,4 @@ torture: $(INSTALLED)
 	$(BIN)/python -m pytest -m torture --timeout 7200
 
 clean:
-	rm -rf .venv runs demo dist
+	rm -rf .venv runs demo dist site

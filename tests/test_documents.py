@@ -177,7 +177,7 @@ def stage(tmp_path_factory):
     broken = json.loads((folder / "runs/old/config.json").read_text())
     broken["text_config"]["model_type"] = "florence2_language"
     (folder / "runs/old/config.json").write_text(json.dumps(broken))
-    for name in ("examples", "benchmarks"):
+    for name in ("examples", "benchmarks", "docs", "tests"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 
