@@ -1,6 +1,8 @@
 """Fixtures every test may use."""
 
 import os
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,33 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder of real data at {folder} (set FLORENTUNE_SHARED)")
     return folder
+
+
+def pytest_addoption(parser):
+    parser.addoption("--torture-report", type=Path, help="write what the torture tests counted into this Markdown file")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """One row for each torture test: how it ended, how long it took, and what it gave to `record_property`."""
+    target = config.getoption("--torture-report")
+    done = [report for group in terminalreporter.stats.values() for report in group if _is_torture(report)]
+    if target is None or not done:
+        return
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    lines = [
+        "# What the torture tests counted",
+        "",
+        f"`make torture` on {os.cpu_count()} cores, Python {platform.python_version()}, {packages}.",
+        "",
+        "| test | result | seconds | counted |",
+        "|---|---|---|---|",
+    ]
+    for report in sorted(done, key=lambda report: report.nodeid):
+        counted = ", ".join(f"{value} {name}" for name, value in report.user_properties)
+        name = report.nodeid.split("::")[-1]
+        lines.append(f"| `{name}` | {report.outcome} | {report.duration:.0f} | {counted} |")
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _is_torture(report):
+    return getattr(report, "when", None) == "call" and "torture" in getattr(report, "keywords", ())

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from florentune.errors import InputError
 from florentune.regions import Box, Page, Region
 from florentune.training.augment import augment, generator
 from florentune.training.batches import Schedule, padded_answers, read_ahead
@@ -122,15 +123,24 @@ def test_data_sets_are_mixed_as_named():
 
 @given(st.integers(1, 40), st.floats(0, 0.9), st.integers(0, 5))
 def test_a_split_is_seeded_complete_and_of_the_wanted_size(count, share, seed):
-    pages = samples(count)
+    pages = [Sample(Page(f"page{i}.png", 10, 10), None, "a") for i in range(count)]
     train, validation = split(pages, share, None, seed)
-    assert len(validation) == math.ceil(share * count)
+    assert len(validation) == min(math.ceil(share * count), max(count - 1, 1))
     assert {s.page.image for s in train} | {s.page.image for s in validation} == {s.page.image for s in pages}
     assert (train, validation) == split(pages, share, None, seed)
 
 
-def test_a_group_is_never_on_both_sides():
-    train, validation = split(samples(30), 5, r"^(\d+)_", 0)
+@pytest.mark.parametrize("group_by", [r"^(\d+)_", None])
+def test_a_document_is_never_on_both_sides(group_by):
+    """Also when nobody says what a document is: names that end in a page number tell."""
+    train, validation = split(samples(30), 5, group_by, 0)
     papers = [{re.match(r"\d+", sample.page.image).group() for sample in part} for part in (train, validation)]
     assert not papers[0] & papers[1]
     assert 5 <= len(validation) <= 7
+
+
+def test_names_that_tell_nothing_are_split_by_page_and_a_rule_that_misses_is_an_error():
+    one = [Sample(Page(f"IMG_{i}.png", 10, 10), None, "a") for i in range(20)]
+    assert len(split(one, 0.25, None, 0)[1]) == 5
+    with pytest.raises(InputError, match=r"does not match 20 of 20 image names, for example 'IMG_0\.png'"):
+        split(one, 0.25, r"^paper(\d+)", 0)

@@ -123,6 +123,15 @@ def test_what_this_loop_does_not_do_is_refused_only_when_it_is_asked_for(place):
     assert problems("stage=dpo") == ["stage: dpo: only supervised fine-tuning (sft) exists for Florence-2"]
 
 
+def test_lora_leaves_the_tower_alone_unless_it_is_asked_for(place):
+    def frozen(**given):
+        return load_config(None, {"dataset": DEMO, **given}).freeze_vision_tower
+
+    assert not frozen()
+    assert frozen(finetuning_type="lora")
+    assert not frozen(finetuning_type="lora", freeze_vision_tower=False)
+
+
 def test_lora_keys_without_lora_are_explained(place):
     config = load_config(None, {"dataset": DEMO, "lora_rank": 4})
     assert config.notes == ("lora_rank: no effect: finetuning_type is full",)
@@ -135,6 +144,9 @@ def test_lora_keys_without_lora_are_explained(place):
         (["interleave_probs=0.5,0.5"], "interleave_probs"),
         (["group_by=("], "group_by: '(' is not a regular expression"),
         (["val_size=2.5"], "val_size: a count must be a whole number"),
+        (["val_size=1"], "val_size: 1 would be all pages"),
+        (["report_to=tensorbord"], "did you mean 'tensorboard'"),
+        (["report_to=dvclive"], "report_to: dvclive is not installed; pip install dvclive"),
         (["images=nowhere"], "images: nowhere: no such file or folder"),
         (["best_by=map"], "best_by: needs validation pages"),
         (["learning_rate=.nan"], "learning_rate: nan must be at least 0"),

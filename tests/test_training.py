@@ -1,6 +1,9 @@
 """What training must do: learn, compute the model's own loss, freeze what it says, leave checkpoints that just load."""
 
+import importlib.util
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +22,16 @@ from florentune.training.batches import AnswerEncoder, PageReader, padded_answer
 from florentune.training.datasets import load_data
 from florentune.training.learner import lora_names
 from florentune.training.objective import AnswerLoss
-from florentune.training.optimizer import learning_rate_factor
+from florentune.training.optimizer import learning_rate_factor, learning_rate_scales
 from training_run import HEIGHT, LABELS, WIDTH, losses, make_pages, make_workplace, settings, weights
+
+BROKEN = (
+    "pillow_bmp_b_badbitcount.bmp",
+    "pillow_libtiff_segfault.tif",
+    "pillow_seek_too_large.tif",
+    "pillow_crash-465703f71a0f0094873a3e0e82c9f798161171b8.sgi",
+    "synth_bomb_12000x12000_grey.png",
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +104,24 @@ def test_the_learning_rate_follows_transformers(kind):
         assert learning_rate_factor(step, 40, 7, kind) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
         optimizer.step()
         scheduler.step()
+
+
+def test_lower_layers_learn_more_slowly_if_asked(place):
+    names = [name for name, _ in load_model(place / "tiny").named_parameters()]
+    assert set(learning_rate_scales(names, tower=1.0, decay=1.0).values()) == {1.0}
+    scales = learning_rate_scales(names, tower=0.5, decay=0.9)
+    wanted = {
+        "model.language_model.shared.weight": 1.0,
+        "model.language_model.decoder.layers.1.fc1.weight": 1.0,
+        "model.language_model.decoder.layers.0.fc1.weight": 0.9,
+        "model.language_model.encoder.layers.1.self_attn.q_proj.bias": 0.9**2,
+        "model.language_model.encoder.layers.0.fc2.weight": 0.9**3,
+        "model.multi_modal_projector.image_projection.weight": 0.9**4,
+        "model.vision_tower.blocks.1.0.channel_block.ffn.fc1.weight": 0.5 * 0.9**5,
+        "model.vision_tower.convs.1.conv.weight": 0.5 * 0.9**5,
+        "model.vision_tower.blocks.0.0.spatial_block.ffn.fc1.weight": 0.5 * 0.9**6,
+    }
+    assert {name: scales[name] for name in wanted} == pytest.approx(wanted)
 
 
 def test_accumulation_is_the_same_as_a_larger_batch(place, tmp_path):
@@ -190,8 +219,12 @@ def test_validation_writes_best_with_thresholds_and_pictures(place, tmp_path):
     calibration = json.loads((result.best / "calibration.json").read_text())
     assert set(calibration["thresholds"]) == set(LABELS)
     assert json.loads((result.best / "labels.json").read_text())["labels"] == list(LABELS)
-    assert result.pictures
+    assert len(result.pictures) == 3
     assert all(path.is_file() for path in result.pictures)
+    report = result.report.read_text()
+    found = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', report, re.S)[1])
+    assert len(found["pages"]) == 4
+    assert all((result.report.parent / page["picture"]).is_file() for page in found["pages"])
     assert result.best_metrics["val_loss"] < result.start_metrics["val_loss"]
     report = json.loads((tmp_path / "run" / "data_report.json").read_text())
     assert report["train"]["pages"] + report["validation"]["pages"] == 8
@@ -202,6 +235,9 @@ def test_early_stopping_ends_a_run_that_does_not_get_better(place, tmp_path):
     result = run(place, tmp_path / "run", early_stopping=2, learning_rate=0.0, **changes)
     assert result.step == 3, "one validation sets the mark, two bring nothing better"
     assert result.last is not None
+    assert result.report is not None
+    thresholds = json.loads((result.best / "calibration.json").read_text())["thresholds"]
+    assert set(thresholds) == set(LABELS), "no page is decoded before the end, but then the model is calibrated"
 
 
 def test_dry_run_says_what_would_happen_and_writes_no_checkpoint(place, tmp_path, capsys):
@@ -227,6 +263,25 @@ def test_broken_images_are_listed_once_and_left_out(place, tmp_path):
     with pytest.raises(AnnotationError, match=r"1 of 12 pages.*max_bad_share"):
         run(place, tmp_path / "refused", **changes)
     assert not (tmp_path / "refused" / "checkpoints").exists()
+
+
+def test_five_broken_images_of_a_hundred(shared, place, tmp_path, capsys):
+    """Real broken files, each listed once with its reason; what is left trains, and 1 % is refused before step 1."""
+    make_pages(tmp_path / "pages", 100)
+    bad = dict(zip([f"paper{i}_0.png" for i in (3, 11, 20, 33, 47)], BROKEN, strict=True))
+    for page, file in bad.items():
+        shutil.copyfile(shared / "bad_inputs" / "images" / file, tmp_path / "pages" / "images" / page)
+    changes = {"dataset": str(tmp_path / "pages" / "coco.json"), "images": str(tmp_path / "pages" / "images")}
+    result = run(
+        place, tmp_path / "run", num_train_epochs=1, max_bad_share=0.05, per_device_train_batch_size=19, **changes
+    )
+    assert result.step == 5
+    lines = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert sorted(line["page"] for line in lines) == sorted(bad)
+    assert all(line["reason"] for line in lines)
+    with pytest.raises(AnnotationError, match=r"5 of 100 pages cannot be used"):
+        run(place, tmp_path / "refused", **changes)
+    assert not (tmp_path / "refused" / "metrics.jsonl").exists()
 
 
 def test_a_page_that_vanishes_during_the_run_is_listed_and_the_run_goes_on(place, tmp_path, monkeypatch):
@@ -289,3 +344,55 @@ def test_the_recipe_of_llamafactory_trains_on_its_own_demo(shared, place, tmp_pa
     assert f"florentune predict PAGE.png --model {tmp_path / 'run' / 'best'}" in said.out
     written = {path.name for path in (tmp_path / "run").iterdir()}
     assert written >= {"best", "last", "checkpoints", "metrics.jsonl", "training_loss.png", "config.yaml"}
+
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_runs(example, place, tmp_path):
+    """Two steps of each with its own keys; only model, data and folder are this test's."""
+    demo = "TF-ID-arxiv-papers_example"
+    data = formats.read(place / "coco.json", images=place / "images")
+    formats.write(data, place / "demo.json", format="llamafactory")
+    formats.register(place / "dataset_info.json", {demo: place / "demo.json"})
+    registered = "dataset_dir" if "dataset_dir" in example.read_text() or demo in example.read_text() else None
+    where = (
+        {"dataset_dir": place, "media_dir": place / "images"}
+        if registered
+        else {"dataset": place / "coco.json", "images": place / "images"}
+    )
+    changes = {"model_name_or_path": place / "tiny", "output_dir": tmp_path / "run", "max_steps": 2, "use_cpu": True}
+    result = train(load_config(example, {**changes, **where}))
+    assert result.step == 2
+    assert result.best is not None, "each of them validates"
+    assert load_model(result.last) is not None
+
+
+def test_documents_that_are_on_both_sides_are_said(place, tmp_path, capsys):
+    def said(**changes):
+        train(load_config(None, settings(place, tmp_path / "run", **changes)), dry_run=True)
+        return capsys.readouterr().err
+
+    coco = str(place / "coco.json")
+    assert "have pages in dataset and in eval_dataset" in said(eval_dataset=coco)
+    assert "warning" not in said(val_size=0.25)
+    for image in list((place / "images").iterdir()):
+        shutil.copy(image, image.with_name(image.name.replace("paper", "x").replace("_", "y")))
+    unclear = tmp_path / "unclear.json"
+    unclear.write_text(re.sub(r"paper(\d)_", r"x\1y", (place / "coco.json").read_text()))
+    assert "do not tell which pages are one document" in said(dataset=str(unclear), val_size=0.25)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_tensorboard_gets_every_number_without_being_asked(place, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    changes = {"report_to": "auto", "max_steps": 4, "val_size": 3, "eval_strategy": "steps", "eval_steps": 2}
+    run(place, tmp_path / "run", **changes)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    logged = [round(event.value, 5) for event in events.Scalars("loss")]
+    assert logged == [round(loss, 5) for loss in losses(tmp_path / "run").values()]
+    assert [event.step for event in events.Scalars("page_success")] == [0, 2, 4]

@@ -61,6 +61,7 @@ def settings(place: Path, output: Path, **changes: object) -> dict[str, object]:
         "logging_steps": 1,
         "save_steps": 1000,
         "plot_loss": False,
+        "report_to": "none",
         "use_cpu": True,
         **changes,
     }

@@ -30,7 +30,7 @@ def command(
 
     \b
     florentune train examples/tables_and_figures.yaml
-    florentune train examples/florence2_full_sft.yaml output_dir=runs/a num_train_epochs=2
+    florentune train my.yaml output_dir=runs/a num_train_epochs=2
     florentune train my.yaml resume_from_checkpoint=true
     torchrun --nproc-per-node 8 -m florentune train my.yaml
 
@@ -69,12 +69,15 @@ def _say(result: TrainResult, config: Path, overrides: list[str]) -> None:
         typer.echo(f"stopped at step {result.step} of {result.total_steps}; go on with\n  {shlex.join(words)}")
         return
     for name, value in result.best_metrics.items():
+        before = result.start_metrics.get(name)
+        change = "" if value is None or before is None else f"  ({value - before:+.4f}; start model {before:.4f})"
         if value is not None:
-            before = result.start_metrics.get(name)
-            typer.echo(f"  {name:<16} {value:.4f}" + (f"  (start model {before:.4f})" if before is not None else ""))
+            typer.echo(f"  {name:<16} {value:.4f}{change}")
     typer.echo(f"  run              {result.output_dir}")
-    if result.pictures:
-        typer.echo(f"  pictures         {result.pictures[0].parent}")
+    for path in result.pictures:
+        typer.echo(f"  picture          {path}")
+    if result.report:
+        typer.echo(f"  report           {result.report}")
     use = result.best or result.last
     if use:
         typer.echo(f"use it with\n  {shlex.join(['florentune', 'predict', 'PAGE.png', '--model', str(use)])}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from ..errors import InputError
-from ..regions import Page
 from .dataset import DataSet, Issue
 
 PART_NAMES = {2: ("train", "val"), 3: ("train", "val", "test")}
@@ -37,44 +36,72 @@ def split(dataset: DataSet, shares: str, *, group_by: str | None = None, seed: i
     """
     fractions = parse_shares(shares)
     names = PART_NAMES[len(fractions)]
-    groups: dict[str, list[Page]] = defaultdict(list)
-    for page, group in zip(dataset.pages, _groups(dataset, group_by), strict=True):
-        groups[group].append(page)
-    if len(groups) < len(names):
-        raise InputError(f"{len(groups)} groups of pages cannot fill {len(names)} parts: change --group-by or --split")
-    order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    part_of: dict[str, str] = {}
+    keys = _keys(dataset, group_by)
+    sizes = Counter(keys)
+    if len(sizes) < len(names):
+        raise InputError(f"{len(sizes)} groups of pages cannot fill {len(names)} parts: change --group-by or --split")
+    order = _shuffled(sizes, seed)
+    part_of = dict.fromkeys(sizes, names[0])
     for index in range(len(names) - 1, 0, -1):
-        want, taken = fractions[index] * len(dataset.pages), 0
-        # At least one group, then as many as come closest to the share, leaving one for every part to come.
-        while taken == 0 or (len(order) > index and taken + len(groups[order[-1]]) / 2 <= want):
-            group = order.pop()
-            part_of[group] = names[index]
-            taken += len(groups[group])
-    part_of.update(dict.fromkeys(order, names[0]))
-    by_image = {id(page): part_of[group] for group, pages in groups.items() for page in pages}
+        taken = _take(order, sizes, fractions[index] * len(dataset.pages), spare=index)
+        part_of.update(dict.fromkeys(taken, names[index]))
+    by_image = {id(page): part_of[key] for page, key in zip(dataset.pages, keys, strict=True)}
     return {name: dataset.with_pages(p for p in dataset.pages if by_image[id(p)] == name) for name in names}
 
 
-def _groups(dataset: DataSet, pattern: str | None) -> list[str]:
-    """The group of every page; without a pattern the image name."""
-    if pattern is None:
-        return [page.image for page in dataset.pages]
+def hold_out(keys: Sequence[str], wanted: float, seed: int) -> set[str]:
+    """The groups to keep aside, given the group of every page: together they come closest to `wanted` pages."""
+    sizes = Counter(keys)
+    return set(_take(_shuffled(sizes, seed), sizes, wanted, spare=1)) if wanted else set()
+
+
+def documents(names: Sequence[str], group_by: str | None) -> list[str | None]:
+    """The document of every image.
+
+    With `group_by`, a regular expression, it is the first group (or whole match) in the image's name; InputError where
+    one does not match. Otherwise it is guessed from names that end in a page number, None where nothing can be guessed:
+    also when all names look like one document, which IMG_1, IMG_2, ... do.
+    """
+    if group_by is None:
+        guesses = [_match(_LIKELY_DOCUMENT, name) for name in names]
+        return guesses if len({guess for guess in guesses if guess}) > 1 else [None] * len(names)
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(group_by)
     except re.error as error:
-        raise InputError(f"--group-by {pattern!r} is not a regular expression ({error})") from None
-    found = [_group(expression, page.image) for page in dataset.pages]
-    missed = [page.image for page, group in zip(dataset.pages, found, strict=True) if group is None]
+        raise InputError(f"group-by {group_by!r} is not a regular expression ({error})") from None
+    found = [_match(expression, name) for name in names]
+    missed = [name for name, document in zip(names, found, strict=True) if document is None]
     if missed:
         raise InputError(
-            f"--group-by {pattern!r} does not match {len(missed):,} of {len(found):,} image names, "
+            f"group-by {group_by!r} does not match {len(missed):,} of {len(names):,} image names, "
             f"for example {missed[0]!r}"
         )
-    return [group for group in found if group is not None]
+    return found
 
 
-def _group(expression: re.Pattern[str], name: str) -> str | None:
+def _keys(dataset: DataSet, group_by: str | None) -> list[str]:
+    """The group of every page; without `group_by` each page is one."""
+    images = [page.image for page in dataset.pages]
+    if group_by is None:
+        return images
+    return [document or "" for document in documents(images, group_by)]
+
+
+def _shuffled(groups: Mapping[str, int], seed: int) -> list[str]:
+    return sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+
+
+def _take(order: list[str], sizes: Mapping[str, int], wanted: float, spare: int) -> list[str]:
+    """Take groups off the end of `order`: one, then as many as come closest to `wanted` pages; `spare` are left."""
+    taken: list[str] = []
+    pages = 0
+    while not taken or (len(order) > spare and pages + sizes[order[-1]] / 2 <= wanted):
+        taken.append(order.pop())
+        pages += sizes[taken[-1]]
+    return taken
+
+
+def _match(expression: re.Pattern[str], name: str) -> str | None:
     match = expression.search(name)
     if match is None:
         return None
@@ -87,24 +114,20 @@ def leaks(parts: Mapping[str, DataSet], group_by: str | None = None) -> list[Iss
     Without `group_by` documents are guessed from names that end in a page number, and the findings are warnings.
     """
     issues: list[Issue] = []
-    documents = {part: _documents(dataset, group_by) for part, dataset in parts.items()}
+    names = {part: _document_names(dataset, group_by) for part, dataset in parts.items()}
     for first, second in combinations(parts, 2):
         source = parts[second].source
         images = {page.image for page in parts[first].pages} & {page.image for page in parts[second].pages}
         for name in sorted(images):
             issues.append(Issue("split_image", source, f"image {name!r}", f"is in {first} and in {second}"))
         code = "split_group" if group_by else "split_likely_group"
-        for name in sorted(documents[first] & documents[second]):
+        for name in sorted(names[first] & names[second]):
             issues.append(Issue(code, source, f"document {name!r}", f"has pages in {first} and in {second}"))
     return issues
 
 
-def _documents(dataset: DataSet, group_by: str | None) -> set[str]:
-    if group_by:
-        return set(_groups(dataset, group_by))
-    found = {_group(_LIKELY_DOCUMENT, page.image) for page in dataset.pages}
-    # A single name for everything (IMG_1, IMG_2, ...) tells nothing about documents.
-    return {name for name in found if name} if len(found) > 1 else set()
+def _document_names(dataset: DataSet, group_by: str | None) -> set[str]:
+    return {name for name in documents([page.image for page in dataset.pages], group_by) if name is not None}
 
 
 def by_part(dataset: DataSet) -> dict[str, DataSet]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -17,15 +17,22 @@ from ..evaluation import Evaluation, Interval, PageResult, align
 from ..evaluation.calibration import IOU
 from ..evaluation.matching import crowd_regions, pair_up, score_of
 from ..files import written_whole
-from ..formats import DataSet, ImageFolder
+from ..formats import DataSet
 from ..regions import Page, Region
 from . import charts
 from .plots import PALETTE
 from .table import number, title_of
 
+MAX_PAGES = 5000
 MAX_PICTURES = 500
 _SIDE = 1100
 _TEMPLATE = Path(__file__).with_name("report.html")
+
+
+class OpensImages(Protocol):
+    """What opens a page's image by its name, as ImageFolder does. Raises ImageError."""
+
+    def open(self, name: str) -> Image.Image: ...
 
 
 def write_report(
@@ -35,21 +42,27 @@ def write_report(
     predictions: Sequence[Page],
     *,
     title: str,
+    images: OpensImages | None = None,
     max_pictures: int = MAX_PICTURES,
 ) -> Path:
     """Write `folder`/index.html and `folder`/pages/*.jpg and return the path of the first.
 
-    `predictions` are those that were evaluated, at every score. The `max_pictures` worst pages get a picture, with
-    truth and predictions drawn over it by the browser; the others are in the tables. Without `truth.images` no page has
-    a picture.
+    `predictions` are those that were evaluated, at every score. The gallery holds the 5,000 worst pages (`MAX_PAGES`),
+    truth and predictions drawn by the browser; the `max_pictures` worst have the picture of the page under them, the
+    others show their boxes on white. Without `images` (by default those of `truth`) no page has a picture.
     """
     paired, _ = align(truth.pages, predictions, evaluation.labels)
     rows = list(zip(evaluation.per_page, truth.pages, paired, strict=True))
     rows.sort(key=lambda row: (-row[0].errors, all(row[0].success.values()), row[0].image))
-    pictured = rows[:max_pictures]
+    shown = rows[:MAX_PAGES]
+    pictured = min(max_pictures, len(shown)) if images or truth.images else 0
     pages = [
-        _page_data(result, page, guess, evaluation, _picture(truth.images, page, folder / "pages", index))
-        for index, (result, page, guess) in enumerate(pictured)
+        _page_data(
+            *row,
+            evaluation,
+            _picture(images or truth.images, row[1], folder / "pages", index) if index < pictured else None,
+        )
+        for index, row in enumerate(shown)
     ]
     data = {"labels": evaluation.labels, "thresholds": evaluation.thresholds, "pages": pages}
     parts = {
@@ -64,7 +77,7 @@ def write_report(
         "reliability": charts.reliability(evaluation.calibration),
         "documents": _documents(evaluation),
         "problems": _problems(evaluation),
-        "gallery_note": _gallery_note(len(pictured), len(rows)),
+        "gallery_note": _gallery_note(len(rows), len(shown), pictured),
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "version": escape(__version__),
     }
@@ -74,7 +87,7 @@ def write_report(
     return folder / "index.html"
 
 
-def _picture(images: ImageFolder | None, page: Page, folder: Path, index: int) -> str | None:
+def _picture(images: OpensImages | None, page: Page, folder: Path, index: int) -> str | None:
     """A JPEG of the page of at most 1100 pixels a side; its path from the report, or None where it cannot be read."""
     if images is None:
         return None
@@ -218,8 +231,9 @@ def _problems(found: Evaluation) -> str:
     return f"<section id=problems><h2>What could not be scored as it is</h2>{table}{more}</section>"
 
 
-def _gallery_note(shown: int, pages: int) -> str:
-    return f"The {shown:,} worst of {pages:,} pages." if shown < pages else f"All {pages:,} pages, the worst first."
+def _gallery_note(pages: int, shown: int, pictured: int) -> str:
+    note = f"The {shown:,} worst of {pages:,} pages." if shown < pages else f"All {pages:,} pages, the worst first."
+    return note if pictured in (0, shown) else f"{note} The first {pictured:,} have a picture, the others boxes only."
 
 
 def _table(caption: str, head: Iterable[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
@@ -229,7 +243,7 @@ def _table(caption: str, head: Iterable[str], rows: Iterable[Sequence[str]], kin
         for first, *rest in rows
     )
     return (
-        f'<div class=scroll><table class="{kind}"><caption>{escape(caption)}</caption>'
+        f'<div class="scroll {kind}-rows" tabindex=0><table class="{kind}"><caption>{escape(caption)}</caption>'
         f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

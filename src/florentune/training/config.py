@@ -7,6 +7,7 @@ The keys of LLaMA-Factory that mean something here keep their names and meanings
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import math
 import types
 import typing
@@ -21,6 +22,7 @@ from ..errors import ConfigError
 from .foreign_keys import NO_EFFECT, RENAMED, UNSUPPORTED, switched_off
 
 METRICS = ("page_success", "map", "loss")
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio", "swanlab", "comet_ml", "clearml", "aim", "dvclive")
 
 
 def _key(
@@ -44,7 +46,9 @@ class TrainConfig:
     base: str | None = _key(None, "model that lends a bare weights folder its configuration")
     # method
     finetuning_type: str = _key("full", "what is trained", choices=("full", "lora"))
-    freeze_vision_tower: bool = _key(False, "keep the vision tower as it is")
+    freeze_vision_tower: bool = _key(
+        False, "keep the vision tower as it is; if not given, only with finetuning_type: lora"
+    )
     lora_rank: int = _key(8, "rank of the LoRA matrices", low=1)
     lora_alpha: int | None = _key(None, "LoRA scale; twice the rank where not given", low=1)
     lora_dropout: float = _key(0.0, "dropout in front of the LoRA matrices", low=0, high=0.99)
@@ -56,7 +60,10 @@ class TrainConfig:
     images: Path | None = _key(None, "folder or zip of the images; beside the annotation file if not given")  # noqa: RUF009
     eval_dataset: tuple[str, ...] = _key((), "validation data sets, as dataset")
     val_size: float = _key(0.0, "pages kept for validation: a count above 1, otherwise a share", low=0)
-    group_by: str | None = _key(None, "regular expression; pages whose names give the same match stay on one side")
+    group_by: str | None = _key(
+        None,
+        "regular expression whose match in an image's name is its document; guessed from page numbers if not given",
+    )
     max_samples: int | None = _key(None, "use at most the first N pages of each data set", low=1)
     mix_strategy: str = _key(
         "concat",
@@ -75,6 +82,7 @@ class TrainConfig:
     gradient_accumulation_steps: int = _key(1, "micro-batches per optimizer step", low=1)
     learning_rate: float = _key(5e-5, "peak learning rate", low=0)
     vision_lr_scale: float = _key(1.0, "factor on the learning rate of the vision tower", low=0)
+    layer_lr_decay: float = _key(1.0, "factor on the learning rate from each layer to the one below it", low=0, high=1)
     num_train_epochs: float = _key(3.0, "passes over the training pages", low=0)
     max_steps: int | None = _key(None, "optimizer steps; overrides num_train_epochs", low=1)
     lr_scheduler_type: str = _key(
@@ -107,7 +115,9 @@ class TrainConfig:
     save_steps: int = _key(500, "steps between checkpoints", low=1)
     save_total_limit: int = _key(2, "checkpoints that are kept", low=1)
     plot_loss: bool = _key(True, "draw training_loss.png")
-    report_to: tuple[str, ...] = _key((), "trackers of accelerate: tensorboard, wandb, mlflow, trackio")
+    report_to: tuple[str, ...] = _key(
+        ("auto",), f"trackers of accelerate: {', '.join(TRACKERS)}; none; auto is tensorboard where it is installed"
+    )
     # validation
     eval_strategy: str = _key("epoch", "when to validate, if there are pages for it", choices=("no", "steps", "epoch"))
     eval_steps: int = _key(500, "steps between validations", low=1)
@@ -116,6 +126,12 @@ class TrainConfig:
     early_stopping: int = _key(0, "stop after this many validations without a better best_by; 0 is off", low=0)
 
     notes: tuple[str, ...] = field(default=(), metadata={"internal": True})
+
+    def trackers(self) -> tuple[str, ...]:
+        """The names of `report_to`, with `auto` resolved."""
+        automatic = ("tensorboard",) if _has_tracker("tensorboard") else ()
+        named = tuple(name for name in self.report_to if name != "auto")
+        return tuple(dict.fromkeys((*named, *automatic))) if "auto" in self.report_to else named
 
     def as_dict(self) -> dict[str, Any]:
         """Every key with a plain value, as written to the run's config.yaml."""
@@ -148,8 +164,9 @@ def load_config(path: str | Path | None, overrides: Sequence[str] | Mapping[str,
     parsed = {key: _parse(key, value, problems) for key, value in values.items() if value is not None}
     if parsed.get("finetuning_type", "full") != "lora":
         notes += [f"{key}: no effect: finetuning_type is full" for key in sorted(values) if key.startswith("lora_")]
+    parsed.setdefault("freeze_vision_tower", parsed.get("finetuning_type") == "lora")
     config = TrainConfig(**parsed, notes=tuple(notes))
-    problems += _contradictions(config, given)
+    problems += _contradictions(config, given) + _tracker_problems(config)
     if not any(line.startswith(("dataset", "eval_dataset", "images", "media_dir")) for line in problems):
         from .datasets import source_problems
 
@@ -343,10 +360,27 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> list[str]:
         ),
         ("best_by" in given and not validates, "best_by: needs validation pages (val_size or eval_dataset)"),
         (config.val_size > 1 and config.val_size != int(config.val_size), "val_size: a count must be a whole number"),
+        (config.val_size == 1, "val_size: 1 would be all pages; give a share below 1, or a count above 1"),
         (config.num_train_epochs <= 0 and config.max_steps is None, "num_train_epochs: must be above 0"),
         (_bad_pattern(config.group_by), f"group_by: {config.group_by!r} is not a regular expression"),
     ]
     return [text for broken, text in rules if broken]
+
+
+def _tracker_problems(config: TrainConfig) -> list[str]:
+    problems = []
+    for name in config.report_to:
+        if name not in (*TRACKERS, "auto"):
+            known = ("none", "auto", *TRACKERS)
+            problems.append(f"report_to: {name!r} is not one of {', '.join(known)}{did_you_mean(name, known)}")
+        elif name != "auto" and not _has_tracker(name):
+            problems.append(f"report_to: {name} is not installed; pip install {name.replace('_', '-')}")
+    return problems
+
+
+def _has_tracker(name: str) -> bool:
+    packages = ("tensorboard", "tensorboardX") if name == "tensorboard" else (name,)
+    return any(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def _bad_pattern(pattern: str | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 
 from ..errors import ConfigError, InputError
 from ..files import read_json
+from ..formats.split import documents, hold_out
 from ..regions import Page
 from .config import TrainConfig, did_you_mean
 
@@ -130,32 +130,21 @@ def _turns(count: int, shares: Sequence[float], seed: int) -> Iterable[int]:
 def split(samples: Sequence[Sample], size: float, group_by: str | None, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Training and validation pages; `size` above 1 is a count of pages, otherwise a share (rounded up).
 
-    Groups stay whole, so a paper is not on both sides: a group is a page, or all pages whose name gives the same match
-    of `group_by`. Which groups are kept for validation depends on the seed alone.
+    A document is never on both sides. Documents are what `group_by` says, or what the image names suggest; a page
+    whose name suggests none stands alone. So the number of validation pages is the one closest to `size` that whole
+    documents allow. Which they are depends on the seed alone. Raises InputError where `group_by` does not match.
     """
     wanted = int(size) if size > 1 else math.ceil(size * len(samples))
-    keys = [_group(sample, group_by) for sample in samples]
-    names = list(dict.fromkeys(keys))
-    counts = {name: 0 for name in names}
-    for key in keys:
-        counts[key] += 1
-    chosen: set[str] = set()
-    found = 0
-    for index in np.random.Generator(np.random.PCG64(seed)).permutation(len(names)):
-        if found >= wanted:
-            break
-        chosen.add(names[index])
-        found += counts[names[index]]
-    train = [sample for sample, key in zip(samples, keys, strict=True) if key not in chosen]
-    return train, [sample for sample, key in zip(samples, keys, strict=True) if key in chosen]
+    keys = document_keys(samples, group_by)
+    held = hold_out(keys, wanted, seed)
+    train = [sample for sample, key in zip(samples, keys, strict=True) if key not in held]
+    return train, [sample for sample, key in zip(samples, keys, strict=True) if key in held]
 
 
-def _group(sample: Sample, pattern: str | None) -> str:
-    name = f"{sample.source}:{sample.page.image}"
-    found = re.search(pattern, sample.page.image) if pattern else None
-    if not found:
-        return name
-    return found.group(1) if found.groups() else found.group(0)
+def document_keys(samples: Sequence[Sample], group_by: str | None) -> list[str]:
+    """What stays on one side of a split, for every page: its document, or the page itself where none is known."""
+    found = documents([sample.page.image for sample in samples], group_by)
+    return [name or f"{sample.source}:{sample.page.image}" for sample, name in zip(samples, found, strict=True)]
 
 
 def _labels(sets: Iterable[DataSet]) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -13,6 +14,8 @@ from ..errors import CheckpointError
 from .config import TrainConfig
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_PARTS = (".vision_tower.", ".multi_modal_projector.", ".language_model.encoder.", ".language_model.decoder.")
+_STAGE = re.compile(r"(?:blocks|layers|convs)\.(\d+)(?:\.(\d+))?")
 
 
 def learning_rate_factor(step: int, total: int, warmup: int, kind: str) -> float:
@@ -30,6 +33,31 @@ def learning_rate_factor(step: int, total: int, warmup: int, kind: str) -> float
     if kind == "linear":
         return max(1.0 - progress, 0.0)
     return max(0.5 * (1.0 + math.cos(math.pi * progress)), 0.0)
+
+
+def learning_rate_scales(names: Iterable[str], *, tower: float, decay: float) -> dict[str, float]:
+    """The factor on the learning rate of each weight: `decay` for every layer above it, `tower` too in the tower.
+
+    From the bottom: the tower's blocks stage by stage, the projector, the encoder's layers, the decoder's. What is no
+    part of a layer goes with the first layer of its part; the embedding is the output layer too and is not slowed down.
+    """
+    places = {name: _place(name) for name in names}
+    layers = sorted({place for place in places.values() if place is not None})
+    above = {place: len(layers) - 1 - index for index, place in enumerate(layers)}
+    return {
+        name: (decay ** above[place] if place is not None else 1.0) * (tower if ".vision_tower." in name else 1.0)
+        for name, place in places.items()
+    }
+
+
+def _place(name: str) -> tuple[int, ...] | None:
+    """Where a weight is from the bottom to the top: (part, layer or stage, block); None for the embedding and head."""
+    for part, mark in enumerate(_PARTS):
+        _, found, rest = name.partition(mark)
+        if found:
+            stage = _STAGE.match(rest)
+            return (part, *(int(number or 0) for number in stage.groups())) if stage else (part, 0, 0)
+    return None
 
 
 class Optimizer:
@@ -51,12 +79,14 @@ class Optimizer:
         )
 
     def _groups(self) -> list[dict[str, object]]:
-        """Weights by decay and by learning rate: biases and norms do not decay, the tower may learn more slowly."""
+        """Weights by decay and by learning rate: biases and norms do not decay, lower layers may learn more slowly."""
+        scales = learning_rate_scales(
+            self.weights, tower=self._config.vision_lr_scale, decay=self._config.layer_lr_decay
+        )
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, weight in self.weights.items():
             decay = self._config.weight_decay if weight.ndim > 1 else 0.0
-            scale = self._config.vision_lr_scale if ".vision_tower." in name else 1.0
-            groups.setdefault((decay, scale), []).append(weight)
+            groups.setdefault((decay, scales[name]), []).append(weight)
         return [{"params": p, "weight_decay": decay, "scale": scale} for (decay, scale), p in groups.items()]
 
     def learning_rate(self, step: int) -> float:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
+from ..formats.split import documents
 from ..model.checkpoint import Checkpoint, open_checkpoint
 from .batches import AnswerEncoder, Schedule, prompt_ids
 from .checks import Usable, data_report, usable_pages
 from .config import TrainConfig
 from .console import Console, JsonLines, table
-from .datasets import Sample, load_data
+from .datasets import Sample, TrainingData, load_data
 
 _LEAST_NEW_TOKENS = 64
 
@@ -69,6 +70,7 @@ def make_plan(config: TrainConfig, processes: int, console: Console) -> Plan:
     """Read the data and the checkpoint's headers, check the pages, count the steps. No weight is loaded."""
     checkpoint = open_checkpoint(config.model_name_or_path, base=config.base)
     data = load_data(config)
+    _warn_of_torn_documents(data, config, console)
     encode = AnswerEncoder(checkpoint.tokenizer(), data.labels, config.order)
     prompt = prompt_ids(checkpoint)
     positions = int(checkpoint.config["text_config"]["max_position_embeddings"])
@@ -101,6 +103,25 @@ def make_plan(config: TrainConfig, processes: int, console: Console) -> Plan:
         max_new_tokens=min(max(_LEAST_NEW_TOKENS, 2 * usable.longest_answer), positions),
         report=data_report(usable, data.labels, config.output_dir),
     )
+
+
+def _warn_of_torn_documents(data: TrainingData, config: TrainConfig, console: Console) -> None:
+    """Pages of one document look alike: on both sides they make a validation look better than it is."""
+    names = [sample.page.image for sample in (*data.train, *data.validation)]
+    if not data.validation or config.group_by:
+        return
+    known = documents(names, None)
+    if config.val_size and not any(known):
+        console.warn(
+            "val_size: image names do not tell which pages are one document, so they are split page by page; "
+            "group_by says it"
+        )
+    shared = {name for name in known[: len(data.train)] if name} & set(known[len(data.train) :])
+    if shared:
+        console.warn(
+            f"{len(shared)} documents, for example {min(shared)!r}, have pages in dataset and in eval_dataset; "
+            "validation will look better than it is"
+        )
 
 
 def count_steps(config: TrainConfig, schedule: Schedule) -> int:

@@ -11,8 +11,6 @@ import torch
 import torch.distributed
 from accelerate import PartialState
 
-from ..errors import ConfigError
-
 
 class Processes:
     """This process among its peers: rank, device, and the few things they must agree on."""
@@ -65,22 +63,18 @@ class Processes:
         return box[0]
 
     def start_trackers(self, names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> None:
-        """Open accelerate's trackers, on the first process only. Raises ConfigError for one that is not there."""
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+        """Open accelerate's trackers for the run in `folder`. The first process alone calls this."""
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-        installed = {str(getattr(name, "value", name)) for name in get_available_trackers()}
         for name in names:
-            if name not in installed:
-                raise ConfigError(f"report_to: {name} is not installed or unknown; installed: {sorted(installed)}")
-            if self.is_first:
-                kind = LOGGER_TYPE_TO_CLASS[name]
-                tracker = (
-                    kind(folder.name, logging_dir=str(folder)) if kind.requires_logging_directory else kind(folder.name)
-                )
-                if hasattr(tracker, "start"):
-                    tracker.start()
-                tracker.store_init_configuration({key: _plain(value) for key, value in settings.items()})
-                self._trackers.append(tracker)
+            kind = LOGGER_TYPE_TO_CLASS[name]
+            # tensorboard takes the name for a folder: output_dir/tensorboard
+            title = name if name == "tensorboard" else folder.name
+            tracker = kind(title, logging_dir=str(folder)) if kind.requires_logging_directory else kind(title)
+            if hasattr(tracker, "start"):  # older releases start in the constructor
+                tracker.start()
+            tracker.store_init_configuration({key: _plain(value) for key, value in settings.items()})
+            self._trackers.append(tracker)
 
     def track(self, record: Mapping[str, Any], step: int) -> None:
         """Send the numbers of a record to the trackers."""

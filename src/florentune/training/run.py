@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import shutil
 import time
@@ -18,7 +19,9 @@ import transformers
 import yaml
 
 from ..errors import CheckpointError, ConfigError, FlorentuneError
-from ..files import written_whole
+from ..evaluation import read_predictions
+from ..files import read_json, write_json, written_whole
+from ..model.florence import load_model
 from .config import TrainConfig
 from .console import Console
 from .interrupt import StopRequest
@@ -28,6 +31,8 @@ from .plan import Plan, make_plan, summary
 from .processes import Processes
 from .state import Progress, find_state, load_state, locked, require_space, sweep, verify
 from .validation import Stopped, Validation, Validator, require_metric
+
+_PREDICTIONS = "predictions.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +48,14 @@ class TrainResult:
     start_metrics: dict[str, float | None] = field(default_factory=dict)
     best_metrics: dict[str, float | None] = field(default_factory=dict)
     pictures: tuple[Path, ...] = ()
+    report: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         found = dataclasses.asdict(self)
         found.update(output_dir=str(self.output_dir), pictures=[str(path) for path in self.pictures])
-        return {**found, "best": self.best and str(self.best), "last": self.last and str(self.last)}
+        found.update({name: found[name] and str(found[name]) for name in ("best", "last", "report")})
+        return found
 
 
 def train(config: TrainConfig, *, dry_run: bool = False) -> TrainResult:
@@ -96,7 +103,6 @@ class _Run:
     def __init__(self, config: TrainConfig, processes: Processes, console: Console, stop: StopRequest) -> None:
         self.config, self.processes, self.console, self.stop = config, processes, console, stop
         self.folder = config.output_dir
-        self.pictures: tuple[Path, ...] = ()
         self._stale: dict[Path, int] = {}
 
     def go(self, dry_run: bool) -> TrainResult:
@@ -138,7 +144,7 @@ class _Run:
 
     def _fresh(self, plan: Plan) -> Progress:
         if self.processes.is_first:
-            folders = (self.folder / name for name in ("best", "last", "adapter", "val_predictions"))
+            folders = (self.folder / name for name in ("best", "last", "adapter", "val_predictions", "report"))
             self._stale = {path: path.stat().st_ino for path in folders if path.is_dir()}
         return Progress(
             run=str(self.processes.from_first(uuid.uuid4().hex)),
@@ -221,7 +227,7 @@ class _Run:
         with written_whole(self.folder / "config.yaml") as stream:
             yaml.safe_dump(self.config.as_dict(), stream, sort_keys=False)
         JsonLines(self.folder / "metrics.jsonl").restart(progress.step if progress.step else -1)
-        self.processes.start_trackers(self.config.report_to, self.folder, self.config.as_dict())
+        self.processes.start_trackers(self.config.trackers(), self.folder, self.config.as_dict())
 
     def _try_batch(self, loop: Loop) -> None:
         """One forward and backward pass of a micro-batch: that it fits, and how long a run may take."""
@@ -326,11 +332,16 @@ class _Run:
             return
         self._save_model(loop, self.folder / "best", found.calibration, found.metrics)
         loop.learner.save_adapter(self.folder / "adapter")
-        if found.predictions:
-            self.pictures = tuple(self._draw(validator, found))
+        self._show(validator, found)
 
-    def _draw(self, validator: Validator, found: Validation) -> list[Path]:
-        return validator.draw(found.predictions, self.folder / "val_predictions")
+    def _show(self, validator: Validator, found: Validation) -> None:
+        """val_predictions/: what the best model finds on the validation pages, as data and as three pictures."""
+        if found.calibration is None:
+            return
+        folder = self.folder / "val_predictions"
+        validator.draw(found.predictions, found.calibration["thresholds"], folder)
+        with written_whole(folder / _PREDICTIONS) as stream:
+            stream.writelines(json.dumps(page.as_dict()) + "\n" for page in found.predictions)
 
     def _judge(self, progress: Progress, metrics: Mapping[str, float | None], value: float) -> None:
         """Remember the best; the start model is only what the others are compared with."""
@@ -359,7 +370,7 @@ class _Run:
     # after -----------------------------------------------------------------------------------------------------------
 
     def _finish(self, loop: Loop, validator: Validator | None) -> TrainResult:
-        progress = loop.progress
+        progress, report = loop.progress, None
         best, last = self.folder / "best", self.folder / "last"
         done = progress.step == loop.plan.total_steps or self._patience_is_over(progress)
         if self.processes.is_first:
@@ -368,6 +379,8 @@ class _Run:
                     self._save_model(loop, last, None, {})
                 if validator is None:
                     loop.learner.save_adapter(self.folder / "adapter")
+            if done and validator is not None and progress.best_step is not None:
+                report = self._report(loop, validator, best)
             if self.config.plot_loss:
                 self._plot()
         self.processes.wait()
@@ -380,8 +393,20 @@ class _Run:
             last=last if done else None,
             start_metrics=progress.start_metrics,
             best_metrics=progress.best_metrics,
-            pictures=self.pictures,
+            pictures=tuple(sorted((self.folder / "val_predictions").glob("*.png"))),
+            report=report,
         )
+
+    def _report(self, loop: Loop, validator: Validator, best: Path) -> Path:
+        """report/: best/ on the validation pages, which are detected here when only losses were measured."""
+        if self.config.best_by == "loss":
+            model = load_model(best, device=self.processes.device)
+            found = validator.run(model, self.config.per_device_eval_batch_size, lambda done: None)
+            write_json(best / "calibration.json", found.calibration)
+            self._show(validator, found)
+        predictions, _ = read_predictions(self.folder / "val_predictions" / _PREDICTIONS, validator.truth)
+        thresholds = read_json(best / "calibration.json")["thresholds"]
+        return validator.report(predictions, thresholds, self.folder / "report", f"{best}, validation pages")
 
     def _plot(self) -> None:
         from ..report.plots import plot_loss

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from ..detector import Detector
 from ..engines.torch_engine import TorchEngine
 from ..errors import InputError, MissingExtraError
 from ..evaluation import Scale, align, calibrate, evaluate
-from ..evaluation.calibration import rescored
+from ..evaluation.calibration import kept, rescored
+from ..formats import DataSet
 from ..model.checkpoint import Checkpoint
 from ..regions import Page
 from .datasets import Sample
@@ -29,7 +30,11 @@ _UNDEFINED = -1e300  # finite, because JSON has no infinity
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The figures of one validation; `calibration` is what calibration.json will hold."""
+    """The figures of one validation; `calibration` is what calibration.json will hold.
+
+    `predictions` are the pages as found, with calibrated scores and every box; both are missing where only the loss
+    was computed.
+    """
 
     metrics: dict[str, float | None]
     calibration: dict[str, Any] | None = None
@@ -92,22 +97,35 @@ class Validator:
             "ap50": result.ap50,
             "false_alarm_rate": result.false_alarm_rate,
         }
-        kept = [_kept(page, calibration["thresholds"]) for page in scored]
-        return Validation(metrics, calibration, kept, problems)
+        return Validation(metrics, calibration, scored, problems)
 
-    def draw(self, predictions: Sequence[Page], folder: Path) -> list[Path]:
-        """Pictures of the first validation pages with their predicted boxes."""
+    def draw(self, predictions: Sequence[Page], thresholds: Mapping[str, float], folder: Path) -> None:
+        """Pictures of the first validation pages that have boxes, with truth and kept predictions."""
         from ..report.plots import draw
 
         folder.mkdir(parents=True, exist_ok=True)
-        paths = []
         with_boxes = [index for index, page in enumerate(self.truth) if page.regions]
         for index in (with_boxes or list(range(len(self.truth))))[:_PICTURES]:
-            path = folder / f"{Path(self.truth[index].image).stem}.png"
-            page, image = predictions[index], self._samples[index].open()
-            draw(page, image, labels=self._labels, truth=self.truth[index]).save(path)
-            paths.append(path)
-        return paths
+            truth, guess = self.truth[index], predictions[index]
+            picture = draw(
+                dataclasses.replace(guess, regions=tuple(kept(guess, thresholds))),
+                self._samples[index].open(),
+                labels=self._labels,
+                truth=truth,
+            )
+            picture.save(folder / f"{Path(truth.image).stem}.png")
+
+    def report(self, predictions: Sequence[Page], thresholds: Mapping[str, float], folder: Path, title: str) -> Path:
+        """The HTML report of `florentune evaluate` on the validation pages; the path of its index.html."""
+        from ..report.html import write_report
+
+        result = evaluate(self.truth, predictions, self._labels, thresholds=thresholds, coco=self._coco)
+        return write_report(folder, result, DataSet(self.truth, self._labels), predictions, title=title, images=self)
+
+    def open(self, name: str) -> Image.Image:
+        """The image of the validation page of that name. Raises ImageError."""
+        index = next(index for index, page in enumerate(self.truth) if page.image == name)
+        return self._samples[index].open()
 
     def _images(self, problems: list[str]) -> Iterator[tuple[str, Image.Image]]:
         """The pages' images, a blank one for a file that has become unreadable."""
@@ -148,8 +166,3 @@ def _rescaled(page: Page, width: int, height: int) -> Page:
         )
     ]
     return Page(page.image, width, height, tuple(moved), page.extra)
-
-
-def _kept(page: Page, thresholds: dict[str, float]) -> Page:
-    regions = tuple(r for r in page.regions if (r.score or 0.0) >= thresholds.get(r.label, 0.5))
-    return dataclasses.replace(page, regions=regions)
