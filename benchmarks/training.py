@@ -281,12 +281,14 @@ def row_nano(bench: Bench) -> Iterator[str]:
 
 
 def row_memory(bench: Bench) -> Iterator[str]:
-    """Peak resident memory, base size, batch 1."""
-    peak = {name: bench.run(name, bench.options.size, steps=3, batch=1)["peak"] / 1e9 for name in CONTENDERS}
-    ours = peak["florentune"]
+    """Peak resident memory, base size, batch 1; the moments exist from the second step on."""
+    peak = {
+        name: bench.run(name, bench.options.size, steps=2, batch=1)["peak"] / 1e9 for name in ("florentune", "trainer")
+    }
+    ratio = peak["florentune"] / peak["trainer"]
     yield (
-        f"| peak memory, {bench.options.size}, batch 1, GB | {ours:.2f} | {peak['plain']:.2f} ({ours / peak['plain']:.2f}x) | "
-        f"{peak['trainer']:.2f} ({ours / peak['trainer']:.2f}x) | <= 0.8x of Trainer |"
+        f"| peak memory, {bench.options.size}, batch 1, GB | {peak['florentune']:.2f} | | {peak['trainer']:.2f} "
+        f"({ratio:.2f}x) | <= 0.8x |"
     )
 
 
