@@ -12,9 +12,16 @@ from PIL import Image
 from florentune.cli import main
 from florentune.errors import InputError, MissingExtraError
 from florentune.synth import LABELS, LAYOUT_LABELS, Settings, synthesize, typeset
+from florentune.synth.blocks import contents, list_in_columns
 from florentune.synth.boxes import MARGIN, crossed, grown, ink_of, spans, tight
+from florentune.synth.draft import PRELUDE, Draft
+from florentune.synth.floats import Floats
 from florentune.synth.paper import Writer
+from florentune.synth.reports import statistics_table
 from florentune.synth.styles import STYLES
+from florentune.synth.tables import STYLES as TABLE_STYLES
+from florentune.synth.tables import table
+from florentune.synth.text_tables import MAKERS, prompt_box, text_table
 
 pytest.importorskip("typst", reason="generated papers need the synth extra")
 DPI = 72.0
@@ -177,6 +184,59 @@ def test_every_style_can_be_set(style):
     pdf, markers = typeset.typeset(paper)
     assert typeset.page_count(pdf) >= 1
     assert {marker.get("i", marker.get("l")) for marker in markers} <= set(paper.marks)
+
+
+def typeset_alone(draft: Draft, markup: str) -> tuple[int, list[dict]]:
+    """The pages that some markup takes on an empty page of the draft's style, and its markers."""
+    width, height = draft.style.size
+    margins = dict(zip(("left", "top", "right", "bottom"), draft.style.margins, strict=True))
+    margin = ", ".join(f"{side}: {value}pt" for side, value in margins.items())
+    draft.paper.source = f"{PRELUDE}#set page(width: {width}pt, height: {height}pt, margin: ({margin}))\n{markup}"
+    pdf, markers = typeset.typeset(draft.paper)
+    return typeset.page_count(pdf), markers
+
+
+def test_every_kind_of_table_can_be_set():
+    draft, tables = Draft(Random(1), STYLES[0]), []
+    for make in sorted(set(MAKERS), key=lambda make: make.__name__):
+        columns, head, rows, _ = make(draft.prose, 300, 900)
+        cells = [*(f"[{name}]" for name in head), *(cell for row in rows for cell in row)]
+        tables.append(f"#table(columns: {columns}, {', '.join(cells)})")
+    tables += [f"#{text_table(draft.prose, width=300, height=200)}" for _ in range(12)]
+    tables += [f"#{statistics_table(draft.prose, width=300, height=200)[0]}" for _ in range(24)]
+    tables += [
+        f"#{table(draft.prose, width=300, style=style)}" for style in sorted(set(TABLE_STYLES)) for _ in range(3)
+    ]
+    pages, _ = typeset_alone(draft, "\n".join(tables))
+    assert pages > 5
+
+
+@pytest.mark.parametrize("name", ["neurips", "acl", "landscape"])
+def test_a_table_that_goes_on_is_a_table_on_each_page_with_one_caption(name):
+    draft = Draft(Random(2), next(style for style in STYLES if style.name == name))
+    floats = Floats(draft)
+    floats.untitled_share = 0.0
+    _, markers = typeset_alone(draft, floats.continued()[0])
+    found = {(draft.paper.marks[marker["i"]].label, marker["p"]["page"]) for marker in markers}
+    assert {key for key in found if key[0] in ("table", "caption")} == {("caption", 1), ("table", 1), ("table", 2)}
+
+
+def test_parts_under_one_caption_are_one_table():
+    draft = Draft(Random(3), STYLES[0])
+    code = Floats(draft).parts(300)
+    assert code.count("table(columns") >= 2
+    thing, key = draft.mark("table", code)
+    _, markers = typeset_alone(draft, f"#{thing}")
+    assert [marker["i"] for marker in markers] == [key, key]
+
+
+@pytest.mark.parametrize("make", [contents, list_in_columns, prompt_box], ids=lambda make: make.__name__)
+def test_near_misses_have_no_caption_and_no_mark(make):
+    draft = Draft(Random(4), STYLES[0])
+    for _ in range(6):
+        code = make(draft.prose)
+        assert "mark(" not in code
+        assert typeset_alone(draft, f"#{code}")[1] == []
 
 
 def test_spans_pair_corners_and_gather_lines():

@@ -100,7 +100,7 @@ def list_in_columns(prose: Prose) -> str:
     return f"block(width: 100%, {{ {setup}; grid(columns: {widths}, {look}, {', '.join(cells)}) }})"
 
 
-def contents(prose: Prose, rows: int) -> str:
+def contents(prose: Prose, rows: int = 12) -> str:
     """Code of a table of contents or a list of tables or figures: titles, leaders, page numbers."""
     rng, page, lines = prose.rng, 1, []
     kind = rng.choice(("", "", "Table ", "Figure "))

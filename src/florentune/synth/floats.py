@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import drawings, plots, reports, tables
+from .blocks import algorithm, code
 from .draft import Draft
 from .gallery import SIZE as GALLERY
 from .gallery import gallery_figure
@@ -24,7 +25,7 @@ class Floats:
         self.grid_share = rng.choice((0.02, 0.06, 0.2))
         self.gallery_share = rng.choice((0.0, 0.1, 0.3))
         report = draft.style.report
-        self.table_share = rng.choice((0.7, 0.85, 0.95) if report else (0.2, 0.45, 0.45, 0.7))
+        self.table_share = rng.choice((0.7, 0.85, 0.95) if report else (0.2, 0.4, 0.45, 0.6))
         self.text_share = rng.choice((0.05, 0.05, 0.15, 0.3, 0.6))
         self.report_share = rng.choice((0.7, 0.9)) if report else rng.choice((0.0, 0.02, 0.08))
         self.untitled_share = rng.choice((0.0, 0.1, 0.3)) if report else 0.0  # tables with nothing over them
@@ -43,7 +44,7 @@ class Floats:
         if chance < 0.05:
             return self._whole_page(wide=d.style.columns > 1 and rng.random() < 0.6)
         if chance > 0.98:
-            return self._continued()
+            return self.continued()
         if chance < 0.11 and d.style.columns == 1 and d.style.name != "slides":
             return self._wrapped()
         wide = rng.random() < self.wide_share
@@ -74,7 +75,7 @@ class Floats:
         """Two or three floats side by side, each with its own caption."""
         rng, count = self.draft.rng, 3 if width > 420 and self.draft.rng.random() < 0.2 else 2
         gutter = rng.uniform(9, 24)
-        same = rng.choice(("table", "table", "figure", "", ""))
+        same = rng.choice(("table", "table", "figure", "figure", "", ""))
         share = rng.uniform(0.35, 0.65) if count == 2 else 1 / 3
         shares = [share, 1 - share] if count == 2 else [share] * 3
         room = width - gutter * (count - 1)
@@ -86,7 +87,7 @@ class Floats:
     def _stack(self, width: float) -> str:
         """Two or three floats on top of each other."""
         rng, count = self.draft.rng, self.draft.rng.choice((2, 2, 3))
-        same, height = rng.choice(("table", "table", "")), self.draft.height * 0.8 / count - 40
+        same, height = rng.choice(("table", "", "")), self.draft.height * 0.8 / count - 40
         cells = [self.captioned(same or self.kind(), width, height) for _ in range(count)]
         return f"stack(spacing: {rng.uniform(9, 24):.0f}pt, {', '.join(cells)})"
 
@@ -103,7 +104,7 @@ class Floats:
         block = f"block(width: 100%, height: {d.height * 0.985:.0f}pt, {{ {body} }})"
         return f'#place(top, float: true, scope: "{scope}", {block})', d.height * (d.style.columns if wide else 1)
 
-    def _continued(self) -> tuple[str, float]:
+    def continued(self) -> tuple[str, float]:
         """A table that goes on over pages: every part is a table of its own, all but the first without a caption."""
         d, rng = self.draft, self.draft.rng
         wide = d.style.columns == 1 or rng.random() < 0.6
@@ -151,7 +152,8 @@ class Floats:
         """A table or figure; now and then one that looks like the other: its caption's word tells them apart."""
         d, rng = self.draft, self.draft.rng
         if rng.random() < self.boxes_share:
-            return f"fit-text({width:.0f}pt, {height:.0f}pt, {prompt_box(d.prose)})"
+            make = prompt_box if kind == "table" else rng.choice((prompt_box, prompt_box, code, algorithm))
+            return f"fit-text({width:.0f}pt, {height:.0f}pt, align(left, {make(d.prose)}))"
         other = rng.random() < 0.03
         if kind == "table" and other:
             drawn = rng.choice((picture_rows, picture_rows, *GRIDS))(d.prose, width)
@@ -210,18 +212,18 @@ class Floats:
         setup = f"set text(size: {size:.1f}pt); set par(justify: false, leading: 0.45em, first-line-indent: 0pt)"
         chance, how = rng.random(), "fit"
         if chance < self.report_share:
-            code, stretched = reports.statistics_table(d.prose, width=width, height=height)
+            body, stretched = reports.statistics_table(d.prose, width=width, height=height)
             how = "fit-text" if stretched else "fit"
         elif chance < self.report_share + self.text_share * (1.0 if width > 150 else 0.3):
-            code, how = text_table(d.prose, width=width, height=height), "fit-text"
+            body, how = text_table(d.prose, width=width, height=height), "fit-text"
         elif not long and rng.random() < 0.1:
-            code = self._parts(width)
+            body = self.parts(width)
         else:
             rows = rng.randint(24, 50) if long and rng.random() < 0.6 else 0
-            code = tables.table(d.prose, width=width, rows=rows, style=self.table_style)
-        return f"{how}({width:.0f}pt, {height:.0f}pt, {{ {setup}; {code} }})"
+            body = tables.table(d.prose, width=width, rows=rows, style=self.table_style)
+        return f"{how}({width:.0f}pt, {height:.0f}pt, {{ {setup}; {body} }})"
 
-    def _parts(self, width: float) -> str:
+    def parts(self, width: float) -> str:
         """Two or three tables under one caption, with sub-captions or without: one box holds them all."""
         d, rng = self.draft, self.draft.rng
         stacked = rng.random() < 0.35
@@ -229,10 +231,10 @@ class Floats:
         room, under, named = width if stacked else width / count, rng.random() < 0.5, rng.random() < 0.65
         cells = []
         for k in range(count):
-            code = tables.table(d.prose, width=room, rows=rng.choice((0, 3, 4, 6)), style=self.table_style)
+            part = tables.table(d.prose, width=room, rows=rng.choice((0, 3, 4, 6)), style=self.table_style)
             name = f"[({'abc'[k]}) {d.prose.plain(rng.randint(1, 5)).capitalize()}]"
-            order = (code, name) if under else (name, code)
-            cells.append(f"{{ {'; v(4pt); '.join(order)} }}" if named else code)
+            order = (part, name) if under else (name, part)
+            cells.append(f"{{ {'; v(4pt); '.join(order)} }}" if named else part)
         gaps = f"column-gutter: {rng.uniform(8, 22):.0f}pt, row-gutter: {rng.uniform(6, 14):.0f}pt"
         align = f"center + {rng.choice(('top', 'bottom'))}"
         return f"grid(columns: {1 if stacked else count}, {gaps}, align: {align}, {', '.join(cells)})"

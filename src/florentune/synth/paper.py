@@ -23,8 +23,9 @@ class Writer:
         self.draft = Draft(rng, self.style)
         self.floats = Floats(self.draft)
         self.prose = self.draft.prose
-        self.density = rng.choice((0.05, 0.3, 0.5, 0.75, 1.2))
-        self.mathematics = rng.choice((0.01, 0.05, 0.15, 0.35))
+        report = self.style.report
+        self.density = rng.choice((0.4, 0.9, 1.6) if report else (0.05, 0.3, 0.5, 0.8, 1.2))
+        self.mathematics = 0.0 if report else rng.choice((0.01, 0.05, 0.15, 0.35))
         self.extras = rng.choice((0.02, 0.06, 0.15))  # share of lists, algorithms, code and theorems
         self.above, self.below = rng.uniform(10, 18), rng.uniform(5, 10)
         self.out: list[str] = []
@@ -148,8 +149,9 @@ class Writer:
             top += f"; {self.floats.captioned('figure', d.width, 170)}; v(12pt)"
         abstract = self._abstract()
         whole = f"{{ {top}; {abstract}; v(10pt) }}"
-        if s.columns == 1:
-            self.out.append(f"#{whole}")
+        if s.columns == 1:  # a float itself, so that no other float stands over the title
+            floated = f"place(top, float: true, clearance: 8pt, block(width: 100%, {whole}))"
+            self.out.append(f"#{whole if s.name == 'slides' else floated}")
             return 330.0
         spread = whole if s.abstract == "narrow" else f"{{ {top} }}"
         self.out.append(f'#place(top, float: true, scope: "parent", clearance: 16pt, block(width: 100%, {spread}))')
@@ -201,7 +203,8 @@ class Writer:
         return self.paragraph()
 
     def _extra(self) -> float:
-        kind = self.rng.choice(("list", "list", "columns", "algorithm", "code", "theorem", "theorem", "box"))
+        kinds = ("list", "list", "columns", "box", "algorithm", "code", "theorem", "theorem")
+        kind = self.rng.choice(kinds[:4] if self.style.report else kinds)
         if kind == "list":
             self.out.append(self.draft.flow("list", blocks.item_list(self.prose)))
             return 80.0

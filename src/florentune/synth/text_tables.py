@@ -33,7 +33,7 @@ def text_table(prose: Prose, *, width: float, height: float) -> str:
     """Code of a table whose cells are words and sentences; it takes up to about `width` x `height` points."""
     rng = prose.rng
     room = width * height / 52 * rng.choice((0.15, 0.3, 0.3, 0.5, 0.5, 0.8))  # letters
-    make = rng.choice((_transcript, _transcript, _passages, _passages, _pairs, _pairs, _answers, _glossary, _glossary))
+    make = rng.choice(MAKERS)
     columns, head, rows, rules = make(prose, width, max(room, 160.0))
     header = [f"[*{name}*]" for name in head] if rng.random() < 0.7 else [f"[{name}]" for name in head]
     cells = header + [cell for row in rows for cell in row]
@@ -178,6 +178,59 @@ def _glossary(prose: Prose, width: float, room: float) -> Made:
     head = tuple(prose.plain(1).capitalize() for _ in range(columns)) if rng.random() < 0.7 else ()
     widths = "(auto,) * " + str(columns) if longest < 4 else f"(0.3fr, {', '.join(['1fr'] * (columns - 1))})"
     return widths, head, rows, rng.choice(("none", "none", *RULES))
+
+
+def _register(prose: Prose, width: float, room: float) -> Made:
+    """Rows of mixed columns: a name, words that wrap, numbers, dates, marks, citations, as in surveys and lists."""
+    rng = prose.rng
+    columns = rng.randint(3, 7 if width > 350 else 4)
+    kinds = [rng.choice(("words", "words", "text", "number", "date", "mark", "cite")) for _ in range(columns - 1)]
+    kinds[rng.randrange(columns - 1)] = "text"
+    count, longest = rng.choice((3, 4, 6, 8, 10, 14)), rng.choice((30, 60, 110))
+    long = min(room / count / kinds.count("text"), longest)
+
+    def cell(kind: str) -> str:
+        if kind == "text":
+            return prose.plain(max(int(long * rng.uniform(0.4, 1.3) / 7), 1)).capitalize()
+        if kind == "date":
+            return f"{rng.randint(1, 28)}.{rng.randint(1, 12)}.{rng.randint(1985, 2025)}"
+        if kind == "mark":
+            return rng.choice(("$checkmark$", "$checkmark$", "$times$", "", "(X)", "yes", "no"))
+        if kind == "cite":
+            return prose.citation()
+        return number(rng) if kind == "number" else prose.plain(rng.randint(1, 2)).capitalize()
+
+    numbered = rng.random() < 0.3
+    rows = []
+    for k in range(count):
+        name = f"{k + 1}." if numbered else rng.choice((acronym(rng), prose.plain(rng.randint(1, 2)).capitalize()))
+        rows.append([f"[{name}]", *(f"[{cell(kind)}]" for kind in kinds)])
+    head = tuple(prose.plain(rng.randint(1, 2)).capitalize() for _ in range(columns)) if rng.random() < 0.85 else ()
+    share = {"text": rng.uniform(1.5, 3.5), "words": 1.2, "cite": 1.1, "date": 1.0, "number": 0.8, "mark": 0.7}
+    widths = ", ".join(f"{share[kind]:.2f}fr" for kind in kinds)
+    return f"({0.35 if numbered else 1.1}fr, {widths})", head, rows, rng.choice(RULES)
+
+
+def _facts(prose: Prose, width: float, room: float) -> Made:
+    """Names and values two by two, as in forms, fact sheets and set-ups."""
+    rng = prose.rng
+    pairs, count = (rng.choice((1, 2, 2)) if width > 220 else 1), rng.choice((3, 4, 6, 8, 12))
+    colon, bold = rng.choice(("", ":")), rng.choice(("*", "*", ""))
+    rows = []
+    for _ in range(count):
+        row = []
+        for _ in range(pairs):
+            value = rng.choice((number(rng), prose.plain(rng.randint(1, 5)).capitalize(), prose.person(), ""))
+            row += [f"[{bold}{prose.plain(rng.randint(1, 3)).capitalize()}{colon}{bold}]", f"[{value}]"]
+        rows.append(row)
+    widths = f"({', '.join(['1fr', f'{rng.uniform(1, 2.2):.2f}fr'] * pairs)})"
+    return widths, (), rows, rng.choice(("full", "full", "rows", "none", "ends", "between"))
+
+
+MAKERS = (
+    _transcript, _transcript, _passages, _passages, _pairs, _pairs, _pairs, _answers, _glossary, _glossary, _register,
+    _register, _register, _facts,
+)  # fmt: skip
 
 
 def prompt_box(prose: Prose) -> str:
