@@ -1,7 +1,7 @@
 """The process that holds the model: image files in, pages out. Whatever kills it, the server lives on.
 
-Images are opened in threads as they come; the model runs over those that are ready, up to a batch. So what comes next
-is opened on the cores that the model leaves idle, and no image waits for a batch to fill.
+Images are opened in threads as they come; a model that is free takes those that are there, up to a batch. So what comes
+next is opened while the model runs, and no image waits for a batch to fill.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def serve(channel: Connection, factory: Factory, batch: int) -> None:
     labels = list(detector.labels) if detector.labels is not None else None
     tell(channel, event="ready", name=detector.name, labels=labels, thresholds=dict(detector.thresholds))
     inbox: SimpleQueue[_Work] = SimpleQueue()
-    threading.Thread(target=_receive, args=(channel, detector, inbox), daemon=True).start()
+    threading.Thread(target=_receive, args=(channel, detector, inbox, batch), daemon=True).start()
     waiting = [inbox.get()]
     while True:
         ready = _ready(waiting, inbox, batch)
@@ -76,9 +76,9 @@ def serve(channel: Connection, factory: Factory, batch: int) -> None:
         waiting = waiting or [inbox.get()]
 
 
-def _receive(channel: Connection, detector: Predictor, inbox: SimpleQueue[_Work]) -> None:
+def _receive(channel: Connection, detector: Predictor, inbox: SimpleQueue[_Work], batch: int) -> None:
     """Start to open every image as soon as the server names it; end the process with the server."""
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="images") as pool:
+    with ThreadPoolExecutor(min(batch, os.cpu_count() or 1), thread_name_prefix="images") as pool:
         try:
             while True:
                 image = heard(channel)
@@ -88,7 +88,7 @@ def _receive(channel: Connection, detector: Predictor, inbox: SimpleQueue[_Work]
 
 
 def _ready(waiting: list[_Work], inbox: SimpleQueue[_Work], batch: int) -> list[_Work]:
-    """The oldest image, once it is open, and those that are open by then and can share its run; out of `waiting`.
+    """The oldest image, and those that came until it was open and can share its run; all open, out of `waiting`.
 
     An image whose opening failed in a way that nobody foresaw has no company.
     """
@@ -96,13 +96,10 @@ def _ready(waiting: list[_Work], inbox: SimpleQueue[_Work], batch: int) -> list[
     is_alone = first.opened.exception() is not None
     while not inbox.empty():
         waiting.append(inbox.get())
-    mates = [work for work in waiting if work is first or (not is_alone and _can_join(work, first))][:batch]
+    mates = [first] if is_alone else [work for work in waiting if work.conf == first.conf][:batch]
+    mates = [work for work in mates if work is first or work.opened.exception() is None]
     waiting[:] = [work for work in waiting if work not in mates]
     return mates
-
-
-def _can_join(work: _Work, first: _Work) -> bool:
-    return work.conf == first.conf and work.opened.done() and work.opened.exception() is None
 
 
 def _results(detector: Predictor, works: list[_Work]) -> list[dict[str, Any]]:
