@@ -10,6 +10,10 @@ import http.client
 import io
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -165,3 +169,61 @@ class Running:
 def spool_of(running: Running) -> list[Path]:
     """The files a server has on disk."""
     return [path for path in running.service.folder.rglob("*") if path.is_file()]
+
+
+INK_SERVER = """
+import sys
+sys.path.insert(0, {tests!r})
+import server_fakes
+from florentune.server import create_app, serve
+if __name__ == "__main__":
+    app = create_app(server_fakes.InkDetector)
+    serve(app, "127.0.0.1", 0, lambda address: print(address, flush=True))
+"""
+
+
+def ink_server(folder: Path) -> list[str]:
+    """The command of a server with the ink detector; its script is written to `folder`."""
+    script = folder / "run.py"
+    script.write_text(INK_SERVER.format(tests=str(Path(__file__).parent)))
+    return [sys.executable, str(script)]
+
+
+@contextlib.contextmanager
+def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+    """A server process and a client of it, once it is ready."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            line = server.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+            assert found, line + server.stderr.read()
+            client = Client(int(found[1]))
+            client.wait_for("/readyz", lambda answer: answer.status == 200, 240)
+            yield server, client
+        finally:
+            server.kill()
+
+
+def stop_under_load(command: list[str]) -> tuple[list[int], int, str]:
+    """Stop a server while clients ask: the answers that came, the server's exit code and what it complained of."""
+    with process(command) as (server, ask):
+        answers, ended = [], threading.Event()
+
+        def client() -> None:
+            while not ended.is_set():
+                try:
+                    answers.append(ask("POST", "/v1/detect", png(SLOW)).status)
+                except ConnectionRefusedError:  # it does not listen any more
+                    return
+
+        threads = [threading.Thread(target=client) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(answers) < 3:
+            time.sleep(0.02)
+        server.send_signal(signal.SIGTERM)
+        code = server.wait(40)
+        ended.set()
+        for thread in threads:
+            thread.join()
+        return answers, code, server.stderr.read()
