@@ -52,6 +52,9 @@ def command(
     batch: Annotated[int, typer.Option(min=1, help="Pages a model run; bounds the memory.")] = 4,
     dpi: Annotated[float, typer.Option(min=20, max=600, help="Resolution PDFs are rendered at.")] = 200.0,
     engine: Annotated[str, typer.Option(help="torch, onnx or auto.")] = "auto",
+    dtype: Annotated[
+        str | None, typer.Option(help="fp32, fp16, int8 (onnx) or bf16 (torch); the engine's first choice if not given.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 (torch).")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a model run; all cores if not given.")] = None,
     base: Annotated[str | None, typer.Option(help="The base model of bare weights or of an adapter.")] = None,
@@ -65,8 +68,8 @@ def command(
     florentune predict page.png
     florentune predict scans/ paper.pdf --json > boxes.jsonl
     florentune predict 'pages/*.png' --model runs/tables/best --out drawn --crops
-    florentune predict page.png --model microsoft/Florence-2-large-ft --free --beams 3
-    florentune predict page.png --model microsoft/Florence-2-base --task '<DENSE_REGION_CAPTION>'
+    florentune predict page.png --model owner/model --free --beams 3
+    florentune predict page.png --task '<DENSE_REGION_CAPTION>'
     """
     from ..detector import load_detector
 
@@ -75,7 +78,7 @@ def command(
     if crops and out is None:
         raise InputError("--crops needs --out, the folder to write them to")
     paths = find_inputs(inputs)
-    detector = load_detector(model, engine=engine, device=device, threads=threads, base=base)
+    detector = load_detector(model, engine=engine, dtype=dtype, device=device, threads=threads, base=base)
     options = {"batch": batch, "conf": conf, "task": task, "free": free, "beams": beams}
     pages = _Pages(detector, options, dpi, keep=out is not None)
     writer = _Writer(out, crops, detector.labels or ()) if out is not None else None

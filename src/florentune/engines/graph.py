@@ -1,9 +1,10 @@
 """ONNX graphs written node by node from the weights of a Florence-2.
 
 By hand and not traced, because the arrangement is where the time is: tokens stay rows of one matrix (so every linear
-layer is one Gemm with its bias), the residual of a depthwise convolution is part of its kernel, window partition and
-head split are one transpose, cross attention's keys and values are computed once. `graph_tower` and `graph_language`
-hold the four graphs, with the inputs and outputs transformers.js expects.
+layer is one Gemm with its bias), the residual of a depthwise convolution is part of its kernel, the tokens of
+attention come first so that ONNX Runtime reads heads and windows with a stride and copies nothing, cross attention's
+keys and values are computed once. `graph_tower` and `graph_language` hold the four graphs, with the inputs and outputs
+transformers.js expects.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.widened: dict[str, onnx.NodeProto] = {}
+        self.small_rows: dict[str, list[str]] = {}
         self.count = 0
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
@@ -68,18 +70,33 @@ class Graph:
 
     def linear(self, rows: str, *names: str, bias: bool = True) -> str:
         """rows (n, in) times one or several layers side by side: (n, sum of their outputs)."""
-        matrix = np.concatenate([self.weights[f"{name}.weight"] for name in names]).T
-        key = _joined(names)
-        offset = []
-        if bias:
-            biases = np.concatenate([self.weights[f"{name}.bias"] for name in names])
-            offset = [self.weight(f"{key}.bias", biases)]
+        matrix = np.concatenate([self.weights[f"{name}.weight"] for name in names])
+        offset = np.concatenate([self.weights[f"{name}.bias"] for name in names]) if bias else None
+        return self._product(rows, _joined(names), matrix, offset)
+
+    def thirds(self, rows: str, name: str) -> list[str]:
+        """rows (n, in) times one layer in three parts, such as query, key and value: three of (n, out / 3)."""
+        parts = zip(np.split(self.weights[f"{name}.weight"], 3), np.split(self.weights[f"{name}.bias"], 3), strict=True)
+        return [self._product(rows, f"{name}.{index}", *part) for index, part in enumerate(parts)]
+
+    def _product(self, rows: str, key: str, matrix: NDArray[np.float32], offset: NDArray[np.float32] | None) -> str:
+        """rows (n, in) times a matrix (out, in), plus an offset (out,)."""
+        offsets = [] if offset is None else [self.weight(f"{key}.bias", offset)]
         if self.precision != "int8":
-            return str(self.op("Gemm", rows, self.weight(f"{key}.weight", matrix), *offset))
-        small, scale = quantised(matrix, axis=1)
-        stored = self._stored(f"{_short(key)}.int8", small), self._widened(f"{_short(key)}.scale", scale.ravel())
-        # The rows are quantised as they come; the empty name stands for zero points, which symmetric weights lack.
-        return str(self.op("DynamicQuantizeMatMul", rows, *stored, "", *offset, domain=_CONTRIB))
+            return str(self.op("Gemm", rows, self.weight(f"{key}.weight", matrix.T), *offsets))
+        small, scale = quantised(matrix, axis=0)
+        stored = self._stored(f"{_short(key)}.int8", small.T)
+        factors = self._widened(f"{_short(key)}.scale", scale.ravel())
+        row, row_scale, row_zero = self._quantised_rows(rows)
+        # The empty name stands for the zero points of the matrix: it is symmetric.
+        inputs = [row, stored, row_scale, factors, row_zero, "", *offsets]
+        return str(self.op("MatMulIntegerToFloat", *inputs, domain=_CONTRIB))
+
+    def _quantised_rows(self, rows: str) -> list[str]:
+        """Rows in 8 bits as they come, their scale and zero point, shared by all layers that read these rows."""
+        if rows not in self.small_rows:
+            self.small_rows[rows] = self.op("DynamicQuantizeLinear", rows, outputs=3)
+        return self.small_rows[rows]
 
     def _stored(self, name: str, array: NDArray[Any]) -> str:
         self.root.initializers.setdefault(name, numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -164,3 +181,13 @@ def attention(graph: Graph, query: str, key: str, value: str, scale: float, mask
     if mask:
         scores = graph.op("Add", scores, mask)
     return str(graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value))
+
+
+def heads_first(graph: Graph, value: str) -> str:
+    """(tokens, batch, heads, depth) to (batch, heads, tokens, depth): ONNX Runtime makes it a stride of the product."""
+    return graph.transpose(value, 1, 2, 0, 3)
+
+
+def keys_first(graph: Graph, value: str) -> str:
+    """(tokens, batch, heads, depth) to (batch, heads, depth, tokens)."""
+    return graph.transpose(heads_first(graph, value), 0, 1, 3, 2)

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from .graph import Graph, Weights, attention, floats, integers, model, quantised
+from .graph import Graph, Weights, attention, floats, heads_first, integers, keys_first, model, quantised
 
 _LOWEST = float(np.finfo(np.float32).min)
 
@@ -45,21 +45,22 @@ def encoder_model(weights: Weights, config: Mapping[str, Any], precision: str = 
     mask = _padding_mask(graph, "attention_mask")
     length = graph.op("Shape", "inputs_embeds", start=1, end=2)
     places = graph.op("Slice", _places(graph, name), graph.constant([0]), length, graph.constant([0]))
-    rows = graph.reshape(graph.op("Add", "inputs_embeds", places), -1, width)
+    places = graph.op("Unsqueeze", places, graph.constant([1]))
+    # Rows are (length, batch), so that heads_first and keys_first can be strides.
+    rows = graph.reshape(graph.op("Add", graph.transpose("inputs_embeds", 1, 0, 2), places), -1, width)
     rows = graph.norm(rows, f"{name}.layernorm_embedding")
-    split = graph.op("Concat", graph.constant([-1]), length, graph.constant([3, heads, width // heads]), axis=0)
+    split = graph.op("Concat", length, graph.constant([-1, heads, width // heads]), axis=0)
     for index in range(text["encoder_layers"]):
         layer = f"{name}.layers.{index}"
         own = f"{layer}.self_attn"
-        joined = graph.linear(rows, *(f"{own}.{part}_proj" for part in "qkv"))
-        qkv = graph.transpose(graph.op("Reshape", joined, split), 2, 0, 3, 1, 4)
-        parts = graph.op("Split", qkv, axis=0, num_outputs=3, outputs=3)
-        query, key, value = (graph.op("Squeeze", part, graph.constant([0])) for part in parts)
-        mixed = attention(graph, query, graph.transpose(key, 0, 1, 3, 2), value, (width // heads) ** -0.5, mask)
-        mixed = graph.reshape(graph.transpose(mixed, 0, 2, 1, 3), -1, width)
+        query, key, value = (graph.op("Reshape", graph.linear(rows, f"{own}.{part}_proj"), split) for part in "qkv")
+        query, key, value = heads_first(graph, query), keys_first(graph, key), heads_first(graph, value)
+        mixed = attention(graph, query, key, value, (width // heads) ** -0.5, mask)
+        mixed = graph.reshape(graph.transpose(mixed, 2, 0, 1, 3), -1, width)
         rows = _post_normed(graph, rows, graph.linear(mixed, f"{own}.out_proj"), f"{layer}.self_attn_layer_norm")
         rows = _post_feed_forward(graph, rows, layer)
-    out = graph.op("Reshape", rows, graph.op("Shape", "inputs_embeds"))
+    states = graph.op("Reshape", rows, graph.op("Concat", length, graph.constant([-1, width]), axis=0))
+    out = graph.transpose(states, 1, 0, 2)
     graph.rename(out, "last_hidden_state")
     inputs = [integers("attention_mask", "batch", "length"), floats("inputs_embeds", "batch", "length", width)]
     return model(graph, "encoder_model", inputs, [floats("last_hidden_state", "batch", "length", width)])

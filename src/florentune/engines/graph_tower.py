@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from ..errors import CheckpointError
-from .graph import Graph, Weights, attention, floats, model
+from .graph import Graph, Weights, attention, floats, heads_first, keys_first, model
 
 
 def vision_encoder(
@@ -116,12 +116,11 @@ def _window_attention(
     if is_padded:
         pads = graph.constant([0, 0, 0, 0, 0, down * side - height, across * side - width, 0])
         rows = graph.op("Pad", graph.reshape(rows, -1, height, width, channels), pads)
-        rows = graph.reshape(rows, -1, channels)
-    qkv = graph.reshape(graph.linear(rows, f"{name}.qkv"), -1, side, across, side, 3, heads, depth)
-    # (batch * down, y, across, x, 3, heads, depth) to 3 x (windows, heads, y * x, depth)
-    parts = graph.op("Split", graph.transpose(qkv, 4, 0, 2, 5, 1, 3, 6), axis=0, num_outputs=3, outputs=3)
-    query, key, value = (graph.reshape(part, -1, heads, side * side, depth) for part in parts)
-    mixed = attention(graph, query, graph.transpose(key, 0, 1, 3, 2), value, depth**-0.5)
+    # (batch * down, y, across, x, channels) to (y * x, windows, channels)
+    windows = graph.transpose(graph.reshape(rows, -1, side, across, side, channels), 1, 3, 0, 2, 4)
+    parts = graph.thirds(graph.reshape(windows, -1, channels), f"{name}.qkv")
+    query, key, value = (graph.reshape(part, side * side, -1, heads, depth) for part in parts)
+    mixed = attention(graph, heads_first(graph, query), keys_first(graph, key), heads_first(graph, value), depth**-0.5)
     mixed = graph.transpose(graph.reshape(mixed, -1, across, heads, side, side, depth), 0, 3, 1, 4, 2, 5)
     if is_padded:
         mixed = graph.reshape(mixed, -1, down * side, across * side, channels)
@@ -131,14 +130,13 @@ def _window_attention(
 
 def _channel_attention(graph: Graph, rows: str, name: str, groups: int, channels: int, size: tuple[int, int]) -> str:
     tokens, depth = size[0] * size[1], channels // groups
-    qkv = graph.reshape(graph.linear(rows, f"{name}.qkv"), -1, tokens, 3, groups, depth)
-    parts = graph.op("Split", graph.transpose(qkv, 2, 0, 3, 1, 4), axis=0, num_outputs=3, outputs=3)
-    query, key, value = (graph.reshape(part, -1, groups, tokens, depth) for part in parts)
+    rows = graph.reshape(graph.transpose(graph.reshape(rows, -1, tokens, channels), 1, 0, 2), -1, channels)
+    query, key, value = (graph.reshape(part, tokens, -1, groups, depth) for part in graph.thirds(rows, f"{name}.qkv"))
     # Channels attend to channels, so the product runs over the tokens; (q k^T) v = (v^T (q k^T)^T)^T.
-    scores = graph.op("MatMul", graph.transpose(query, 0, 1, 3, 2), key)
+    scores = graph.op("MatMul", keys_first(graph, query), heads_first(graph, key))
     scale = graph.constant(tokens**-0.5, np.float32)
     shares = graph.op("Softmax", graph.op("Mul", scores, scale), axis=-1)
-    mixed = graph.op("MatMul", value, graph.transpose(shares, 0, 1, 3, 2))
+    mixed = graph.op("MatMul", heads_first(graph, value), graph.transpose(shares, 0, 1, 3, 2))
     return graph.linear(graph.reshape(graph.transpose(mixed, 0, 2, 1, 3), -1, channels), f"{name}.proj")
 
 

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from transformers import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from ..errors import InputError
 from ..model.checkpoint import Checkpoint
 from ..model.florence import load_model
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
@@ -32,20 +35,21 @@ class TorchEngine:
         checkpoint: Checkpoint,
         *,
         device: str = "auto",
+        dtype: str | None = None,
         threads: int | None = None,
-        dtype: torch.dtype | None = None,
     ) -> TorchEngine:
-        """Load a checkpoint: on CUDA in bfloat16 where there is one, else on the CPU in float32.
+        """Load a checkpoint in a precision of DTYPES: without one on CUDA in bf16, else on the CPU in fp32.
 
-        `threads` sets torch's number of threads for the whole process.
+        `threads` sets torch's number of threads for the whole process. Raises InputError for another precision.
         """
+        if dtype is not None and dtype not in DTYPES:
+            raise InputError(f"dtype is {dtype!r}, but the precisions of torch are {', '.join(DTYPES)}")
         if threads is not None:
             torch.set_num_threads(threads)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if dtype is None:
-            dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        return cls(load_model(checkpoint, dtype=dtype, device=device))
+        chosen = dtype or ("bf16" if device.startswith("cuda") else "fp32")
+        return cls(load_model(checkpoint, dtype=DTYPES[chosen], device=device))
 
     @property
     def device(self) -> torch.device:

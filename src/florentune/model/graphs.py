@@ -20,7 +20,8 @@ from .layouts import Shape, native_shapes
 
 _NAMES = """
 Add Cast Concat Conv Gather Gelu Gemm Identity If LayerNormalization LessOrEqual MatMul Mul Pad Range ReduceMean Reshape
-Shape Slice Softmax Split Squeeze Sub Transpose Unsqueeze Where com.microsoft:DynamicQuantizeMatMul
+Shape Slice Softmax Split Squeeze Sub Transpose Unsqueeze Where DynamicQuantizeLinear
+com.microsoft:MatMulIntegerToFloat com.microsoft:DynamicQuantizeMatMul
 """
 OPERATORS = frozenset(_NAMES.split())
 """The operators of the graphs `florentune export` writes; those of a domain other than ONNX's own with its name."""
