@@ -2,7 +2,9 @@
 
 import json
 import re
-import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from PIL import Image
 from florentune.evaluation import Problem, compare, evaluate
 from florentune.formats import DataSet, ImageFolder
 from florentune.regions import Box, Page, Region
+from florentune.report import html
 from florentune.report.html import write_report
 from florentune.report.table import difference_lines, problem_lines, summary_lines
 
@@ -80,23 +83,23 @@ def test_nothing_is_loaded_from_elsewhere_and_text_is_escaped(report):
 
 
 def test_pictures_are_limited(tmp_path):
-    data = DataSet(TRUTH, LABELS, None)
+    (tmp_path / "images").mkdir()
+    for item in TRUTH:
+        Image.new("RGB", SIZE, "white").save(tmp_path / "images" / item.image)
+    data = DataSet(TRUTH, LABELS, ImageFolder(tmp_path / "images"))
     result = evaluate(TRUTH, PREDICTIONS, LABELS, coco=False)
-    path = write_report(tmp_path, result, data, PREDICTIONS, title="x", max_pictures=2)
-    assert [p["picture"] for p in embedded(path)["pages"]] == [None, None]
-    assert "The 2 worst of 5 pages" in path.read_text(encoding="utf-8")
+    path = write_report(tmp_path / "out", result, data, PREDICTIONS, title="x", max_pictures=2)
+    assert [p["picture"] for p in embedded(path)["pages"]] == ["pages/0000.jpg", "pages/0001.jpg", None, None, None]
+    assert len(list((tmp_path / "out" / "pages").iterdir())) == 2
+    assert "All 5 pages, the worst first. The first 2 have a picture" in path.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+def test_the_gallery_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(html, "MAX_PAGES", 3)
+    result = evaluate(TRUTH, PREDICTIONS, LABELS, coco=False)
+    path = write_report(tmp_path, result, DataSet(TRUTH, LABELS, None), PREDICTIONS, title="x")
+    assert [p["picture"] for p in embedded(path)["pages"]] == [None] * 3
+    assert "The 3 worst of 5 pages.<" in path.read_text(encoding="utf-8").replace(" Truth is", "<")
 
 
 @pytest.fixture
@@ -190,6 +193,30 @@ def test_pages_appear_as_one_scrolls(browser, tmp_path):
     assert 0 < few < 150
     tab.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     tab.wait_for_function(f"document.querySelectorAll('.card').length > {few}")
+    tab.close()
+
+
+@pytest.mark.slow
+def test_5_000_pages_stay_usable(browser, tmp_path):
+    """Every page is in the gallery; what is drawn at once, and what a choice leaves drawn, stays small."""
+    script = Path(__file__).parent.parent / "benchmarks" / "report_size.py"
+    found = json.loads(
+        subprocess.run([sys.executable, str(script), "--out", str(tmp_path)], check=True, capture_output=True).stdout
+    )
+    assert found["pages"] == 5000
+    assert found["html_mb"] < 10
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto((tmp_path / "index.html").as_uri())
+    assert tab.inner_text("#count") == "5000 of 5000 pages"
+    assert 0 < tab.locator(".card").count() < 100
+    assert tab.locator(".documents-rows").bounding_box()["height"] <= 900
+    tab.select_option("#f-kind", "missed")
+    chosen = int(tab.inner_text("#count").split()[0])
+    assert 0 < chosen < 5000
+    assert 0 < tab.locator(".card").count() < 100
+    tab.locator(".card").first.click()
+    tab.keyboard.press("ArrowLeft")
+    assert f"({chosen} of {chosen})" in tab.inner_text("#v-name")
     tab.close()
 
 

@@ -14,19 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import __version__
 from ..errors import ImageError
-from ..files import written_whole
 from ..formats import DataSet, Issue
 from ..formats.dataset import KINDS, SEVERITIES
 from ..regions import Page
+from .page import write_page
 from .plots import PALETTE
 
 MAX_PICTURES = 200
 _SIDE = 320
 _GRID = 40
 _SHOWN = 50
-_TEMPLATE = Path(__file__).with_name("data.html")
 _IMAGE_ID = re.compile(r"^image '(.*)'$", re.DOTALL)
 
 
@@ -42,7 +40,6 @@ def write_data_report(
     pages = [page for dataset in parts.values() for page in dataset.pages]
     values = {
         "title": escape(", ".join(Path(name).name or name for name in parts)),
-        "colours": "".join(f"--c{index}:{colour};" for index, colour in enumerate(PALETTE)),
         "lead": escape(_lead(pages, issues)),
         "counts": _counts(parts, labels),
         "per_page": _bars(Counter(len(page.regions) for page in pages)),
@@ -54,12 +51,8 @@ def write_data_report(
             for label in labels
         ),
         "cards": "".join(_cards(parts, labels, issues, max_pictures)),
-        "version": escape(__version__),
     }
-    html = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
-    with written_whole(folder / "index.html") as stream:
-        stream.write(html)
-    return folder / "index.html"
+    return write_page(folder, "data.html", values)
 
 
 def _colour(label: str, labels: Sequence[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from .. import __version__
 from ..errors import ImageError
 from ..evaluation import Evaluation, Interval, PageResult, align
 from ..evaluation.calibration import IOU
@@ -20,13 +18,12 @@ from ..files import written_whole
 from ..formats import DataSet
 from ..regions import Page, Region
 from . import charts
-from .plots import PALETTE
+from .page import write_page
 from .table import number, title_of
 
 MAX_PAGES = 5000
 MAX_PICTURES = 500
 _SIDE = 1100
-_TEMPLATE = Path(__file__).with_name("report.html")
 
 
 class OpensImages(Protocol):
@@ -67,7 +64,6 @@ def write_report(
     data = {"labels": evaluation.labels, "thresholds": evaluation.thresholds, "pages": pages}
     parts = {
         "title": escape(title),
-        "colours": "".join(f"--c{index}:{colour};" for index, colour in enumerate(PALETTE)),
         "lead": _lead(evaluation),
         "tiles": _tiles(evaluation),
         "totals": _totals(evaluation),
@@ -79,12 +75,8 @@ def write_report(
         "problems": _problems(evaluation),
         "gallery_note": _gallery_note(len(rows), len(shown), pictured),
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        "version": escape(__version__),
     }
-    html = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
-    with written_whole(folder / "index.html") as stream:
-        stream.write(html)
-    return folder / "index.html"
+    return write_page(folder, "report.html", parts)
 
 
 def _picture(images: OpensImages | None, page: Page, folder: Path, index: int) -> str | None:
