@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shutil
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +24,34 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder of real data at {folder} (set FLORENTUNE_SHARED)")
     return folder
+
+
+@pytest.fixture
+def florentune(monkeypatch, capsys):
+    """Runs a command line in this process: its exit code, standard output and standard error."""
+    from florentune.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["florentune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        output = capsys.readouterr()
+        return stop.value.code or 0, output.out, output.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, driven by Playwright (a module long, since its event loop is in the way of asyncio's own)."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 def pytest_addoption(parser):

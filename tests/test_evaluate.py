@@ -1,12 +1,10 @@
 """florentune evaluate, from the command line to files, with a real (random) model."""
 
 import json
-import sys
 
 import pytest
 from PIL import Image
 
-from florentune.cli import main
 from florentune.evaluation import read_predictions
 from florentune.formats import read
 from tiny_model import tiny_checkpoint
@@ -35,15 +33,6 @@ def data(tmp_path_factory):
     return folder
 
 
-def run(monkeypatch, capsys, *arguments):
-    """The command's exit code, stdout and stderr."""
-    monkeypatch.setattr(sys, "argv", ["florentune", "evaluate", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    return stop.value.code or 0, output.out, output.err
-
-
 def results(path, *entries):
     path.write_text(
         json.dumps([dict(zip(("image_id", "category_id", "bbox", "score"), e, strict=False)) for e in entries])
@@ -56,20 +45,20 @@ def perfect(tmp_path):
     return results(tmp_path / "perfect.json", *((10 + i, 3, BOX, 0.9) for i in (0, 2, 4)))
 
 
-def test_coco_results(data, perfect, monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, data, "--predictions", perfect)
+def test_coco_results(data, perfect, florentune):
+    code, out, _ = florentune("evaluate", data, "--predictions", perfect)
     assert code == 0
     assert "6 pages of 3 documents, 3 of them empty; 3 boxes there" in out
     assert "mAP .50:.95               1.000   1.000 - 1.000" in out
 
 
-def test_what_was_written_can_be_compared(data, perfect, tmp_path, monkeypatch, capsys):
+def test_what_was_written_can_be_compared(data, perfect, tmp_path, florentune):
     worse = results(tmp_path / "worse.json", (10, 3, BOX, 0.9), (11, 3, BOX, 0.9))
-    assert run(monkeypatch, capsys, data, "--predictions", worse, "--json", tmp_path / "a.json")[0] == 0
+    assert florentune("evaluate", data, "--predictions", worse, "--json", tmp_path / "a.json")[0] == 0
     written = json.loads((tmp_path / "a.json").read_text())
     assert written["page_success"]["0.7"] == 0.5
-    code, out, _ = run(
-        monkeypatch, capsys, data, "--compare", tmp_path / "a.json", perfect, "--json", tmp_path / "difference.json"
+    code, out, _ = florentune(
+        "evaluate", data, "--compare", tmp_path / "a.json", perfect, "--json", tmp_path / "difference.json"
     )
     assert code == 0
     assert "page success, IoU 0.7      0.500   1.000   +0.500" in out
@@ -77,7 +66,7 @@ def test_what_was_written_can_be_compared(data, perfect, tmp_path, monkeypatch, 
     assert rows["page_success_0.7"]["difference"] == 0.5
 
 
-def test_bad_entries_are_named_and_the_exit_code_is_1(data, tmp_path, monkeypatch, capsys):
+def test_bad_entries_are_named_and_the_exit_code_is_1(data, tmp_path, florentune):
     path = tmp_path / "odd.json"
     path.write_text(
         '[{"image_id": 10, "category_id": 3, "bbox": [20, 20, 100, 60]},'
@@ -88,7 +77,7 @@ def test_bad_entries_are_named_and_the_exit_code_is_1(data, tmp_path, monkeypatc
         ' {"image_id": 11, "category_id": 3, "bbox": [20, 20, 100], "score": 0.9},'
         ' {"image_id": 11, "category_id": 3, "bbox": [20, 20, 100, 60], "score": 7}]'
     )
-    code, out, err = run(monkeypatch, capsys, data, "--predictions", path, "--report", tmp_path / "report")
+    code, out, err = florentune("evaluate", data, "--predictions", path, "--report", tmp_path / "report")
     assert code == 1
     assert "1 boxes found" in out
     assert "2 x unknown_image" in err
@@ -99,7 +88,7 @@ def test_bad_entries_are_named_and_the_exit_code_is_1(data, tmp_path, monkeypatc
     assert "bad_box" in (tmp_path / "report" / "index.html").read_text()
 
 
-def test_a_coco_file_with_scores(data, tmp_path, monkeypatch, capsys):
+def test_a_coco_file_with_scores(data, tmp_path, florentune):
     """What `label` wrote, against the boxes people made of it: other ids, the same file names."""
     coco = json.loads((data / "annotations.json").read_text())
     for entry in coco["images"]:
@@ -107,7 +96,7 @@ def test_a_coco_file_with_scores(data, tmp_path, monkeypatch, capsys):
     for entry in coco["annotations"]:
         entry.update(image_id=entry["image_id"] + 100, score=0.9)
     (tmp_path / "labelled.json").write_text(json.dumps(coco))
-    code, out, _ = run(monkeypatch, capsys, data, "--predictions", tmp_path / "labelled.json")
+    code, out, _ = florentune("evaluate", data, "--predictions", tmp_path / "labelled.json")
     assert code == 0
     assert "page success, IoU 0.8     1.000" in out
 
@@ -121,9 +110,9 @@ def test_a_coco_file_with_scores(data, tmp_path, monkeypatch, capsys):
         ("7", "no list"),
     ],
 )
-def test_files_that_are_no_predictions(data, tmp_path, monkeypatch, capsys, content, message):
+def test_files_that_are_no_predictions(data, tmp_path, florentune, content, message):
     (tmp_path / "p.json").write_text(content)
-    code, _, err = run(monkeypatch, capsys, data, "--predictions", tmp_path / "p.json")
+    code, _, err = florentune("evaluate", data, "--predictions", tmp_path / "p.json")
     assert (code, err.count("\n")) == (2, 1)
     assert message in err
     assert "p.json" in err
@@ -140,20 +129,20 @@ def test_files_that_are_no_predictions(data, tmp_path, monkeypatch, capsys, cont
         (["--images", "/nowhere"], "no such image folder"),
     ],
 )
-def test_wrong_options(data, perfect, monkeypatch, capsys, options, message):
-    code, _, err = run(monkeypatch, capsys, data, "--predictions", perfect, *options)
+def test_wrong_options(data, perfect, florentune, options, message):
+    code, _, err = florentune("evaluate", data, "--predictions", perfect, *options)
     assert code == 2
     assert message in err
 
 
-def test_pages_as_json_lines(data, tmp_path, monkeypatch, capsys):
+def test_pages_as_json_lines(data, tmp_path, florentune):
     pages = read(data).pages
     lines = [{**page.as_dict(), "status": "ok"} for page in pages[:5]]
     for line in lines:
         line["regions"] = [{**region, "score": 0.8} for region in line["regions"]]
     path = tmp_path / "pages.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)) + "\n")
-    code, out, err = run(monkeypatch, capsys, data, "--predictions", path)
+    code, out, err = florentune("evaluate", data, "--predictions", path)
     assert code == 1
     assert "1 x missing_page" in err
     assert "page success, IoU 0.8     1.000" in out
@@ -177,8 +166,8 @@ def test_pages_that_are_broken(data, tmp_path):
     assert [problem.kind for problem in problems] == ["bad_box"] * 4 + ["bad_page"] * 2
 
 
-def test_no_predictions_at_all(data, tmp_path, monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, data, "--predictions", results(tmp_path / "none.json"))
+def test_no_predictions_at_all(data, tmp_path, florentune):
+    code, out, _ = florentune("evaluate", data, "--predictions", results(tmp_path / "none.json"))
     assert code == 0
     assert "page success, IoU 0.7     0.500" in out
     assert "mAP .50:.95               0.000" in out
@@ -189,10 +178,10 @@ def checkpoint(tmp_path_factory):
     return tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
 
 
-def test_a_model(data, checkpoint, tmp_path, monkeypatch, capsys):
+def test_a_model(data, checkpoint, tmp_path, florentune):
     """A random model; the broken image is recorded and counts as an empty page."""
-    code, out, err = run(
-        monkeypatch, capsys, data, "--model", checkpoint, "--json", tmp_path / "e.json", "--report", tmp_path / "report"
+    code, out, err = florentune(
+        "evaluate", data, "--model", checkpoint, "--json", tmp_path / "e.json", "--report", tmp_path / "report"
     )
     assert code == 1
     assert "1 x failed" in err
@@ -204,13 +193,13 @@ def test_a_model(data, checkpoint, tmp_path, monkeypatch, capsys):
     assert len(list((tmp_path / "report" / "pages").iterdir())) == 5
 
 
-def test_calibrate_is_stored_with_the_model_and_used(data, checkpoint, tmp_path, monkeypatch, capsys):
+def test_calibrate_is_stored_with_the_model_and_used(data, checkpoint, tmp_path, florentune):
     import shutil
 
     from florentune.detector import load_detector
 
     model = shutil.copytree(checkpoint, tmp_path / "model")
-    _, out, _ = run(monkeypatch, capsys, data, "--model", model, "--calibrate", "--json", tmp_path / "e.json")
+    _, out, _ = florentune("evaluate", data, "--model", model, "--calibrate", "--json", tmp_path / "e.json")
     stored = json.loads((model / "calibration.json").read_text())
     assert set(stored) == {"temperature", "shift", "thresholds", "ece", "pages"}
     assert "measure on others" in out

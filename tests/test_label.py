@@ -1,13 +1,14 @@
 """florentune label: a COCO file that annotation tools and we ourselves read, from images and PDFs."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pypdfium2
 import pytest
 from PIL import Image
 
-from florentune.cli import main
 from florentune.formats import read
 from tiny_model import tiny_checkpoint
 
@@ -34,17 +35,9 @@ def source(tmp_path):
     return folder
 
 
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["florentune", "label", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    return stop.value.code or 0, output.out, output.err
-
-
-def test_a_folder_of_images(source, model, tmp_path, monkeypatch, capsys):
+def test_a_folder_of_images(source, model, tmp_path, florentune):
     out = tmp_path / "boxes.json"
-    assert run(monkeypatch, capsys, source, "--out", out, "--model", model, "--conf", 0)[0] == 0
+    assert florentune("label", source, "--out", out, "--model", model, "--conf", 0)[0] == 0
     coco = json.loads(out.read_text())
     assert [(i["file_name"], i["width"], i["height"]) for i in coco["images"]] == [
         ("a.png", 120, 80),
@@ -55,10 +48,10 @@ def test_a_folder_of_images(source, model, tmp_path, monkeypatch, capsys):
     assert read(out, images=source).labels == ("table", "figure")
 
 
-def test_annotation_tools_find_what_they_read(source, model, tmp_path, monkeypatch, capsys):
+def test_annotation_tools_find_what_they_read(source, model, tmp_path, florentune):
     """CVAT reads iscrowd, bbox and ids from 1; Label Studio fails on an empty segmentation, so there is none."""
     out = tmp_path / "boxes.json"
-    run(monkeypatch, capsys, source, "--out", out, "--model", model, "--conf", 0)
+    florentune("label", source, "--out", out, "--model", model, "--conf", 0)
     coco = json.loads(out.read_text())
     images, categories = ({entry["id"] for entry in coco[key]} for key in ("images", "categories"))
     for number, annotation in enumerate(coco["annotations"], 1):
@@ -74,12 +67,12 @@ def test_annotation_tools_find_what_they_read(source, model, tmp_path, monkeypat
     assert all({"id", "name", "supercategory"} <= set(category) for category in coco["categories"])
 
 
-def test_pdfs_and_images_end_in_one_folder(source, model, tmp_path, monkeypatch, capsys):
+def test_pdfs_and_images_end_in_one_folder(source, model, tmp_path, florentune):
     pdf(source / "paper.pdf", 2)
     (source / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
     (source / "broken.png").write_bytes(b"nothing")
     out = tmp_path / "set" / "boxes.json"
-    code, text, err = run(monkeypatch, capsys, source, "--out", out, "--model", model, "--dpi", 72)
+    code, text, err = florentune("label", source, "--out", out, "--model", model, "--dpi", 72)
     assert code == 1
     assert "4 pages" in text
     assert "2 left out" in text
@@ -93,18 +86,30 @@ def test_pdfs_and_images_end_in_one_folder(source, model, tmp_path, monkeypatch,
     assert read(out).images is not None  # the folder is found beside the file
 
 
-def test_one_pdf(model, tmp_path, monkeypatch, capsys):
+def test_one_pdf(model, tmp_path, florentune):
     out, pages = tmp_path / "boxes.json", tmp_path / "pages"
     paper = pdf(tmp_path / "paper.pdf", 1)
-    assert run(monkeypatch, capsys, paper, "--out", out, "--model", model, "--pages", pages, "--dpi", 72)[0] == 0
+    assert florentune("label", paper, "--out", out, "--model", model, "--pages", pages, "--dpi", 72)[0] == 0
     with Image.open(pages / "paper_0.png") as image:
         assert image.size == (200, 300)
 
 
-def test_two_pages_of_one_name(source, model, tmp_path, monkeypatch, capsys):
+def test_two_pages_of_one_name(source, model, tmp_path, florentune):
     pdf(source / "a.pdf", 1)
     (source / "a.png").rename(source / "a_0.png")
-    code, _, err = run(monkeypatch, capsys, source, "--out", tmp_path / "x.json", "--model", model)
+    code, _, err = florentune("label", source, "--out", tmp_path / "x.json", "--model", model)
     assert code == 2
     assert "two pages called a_0.png" in err
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_importers_of_cvat_and_label_studio_read_every_box(model, tmp_path):
+    script = Path(__file__).parent.parent / "benchmarks" / "annotation_tools.py"
+    command = [sys.executable, str(script), "--work", str(tmp_path), "--model", str(model)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "No matching distribution" in done.stderr or "Could not find a version" in done.stderr:
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("each where it was") == 2

@@ -1,7 +1,6 @@
 """Generated papers: the same bytes for one seed, and boxes that fit the ink of real rendered pages."""
 
 import json
-import sys
 from pathlib import Path
 from random import Random
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from florentune.cli import main
 from florentune.errors import InputError, MissingExtraError
 from florentune.synth import LABELS, LAYOUT_LABELS, Settings, synthesize, typeset
 from florentune.synth.blocks import contents, list_in_columns
@@ -302,29 +300,20 @@ def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch, package):
     assert not (tmp_path / "o").exists()
 
 
-def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `florentune synth`."""
-    monkeypatch.setattr(sys, "argv", ["florentune", "synth", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    code = stopped.value.code
-    return int(code or 0), *capsys.readouterr()
-
-
-def test_the_command_writes_and_reports(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_and_reports(tmp_path, florentune):
     out = tmp_path / "out"
-    code, printed, _ = run(monkeypatch, capsys, out, "--pages", 2, "--seed", 1, "--dpi", 40, "--json")
+    code, printed, _ = florentune("synth", out, "--pages", 2, "--seed", 1, "--dpi", 40, "--json")
     assert code == 0
     assert json.loads(printed)["pages"] == 2
     assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "captions.json", "images", "layout.json"]
-    code, _, errors = run(monkeypatch, capsys, out, "--pages", 2)
+    code, _, errors = florentune("synth", out, "--pages", 2)
     assert code == 2
     assert "not empty" in errors
 
 
 @pytest.mark.parametrize("pages", ["0", "-1", "many"])
-def test_the_command_refuses_a_bad_number(tmp_path, monkeypatch, capsys, pages):
-    code, _, errors = run(monkeypatch, capsys, tmp_path / "out", "--pages", pages)
+def test_the_command_refuses_a_bad_number(tmp_path, florentune, pages):
+    code, _, errors = florentune("synth", tmp_path / "out", "--pages", pages)
     assert code == 2
     assert "--pages" in errors
     assert not (tmp_path / "out").exists()

@@ -60,8 +60,27 @@ def read_json(path: Path, error: type[InputError] = InputError, *, unique_keys: 
     Raises `error` with the file's name when it is missing, not UTF-8, not JSON, or nested beyond Python's limit, and
     with `unique_keys` also when an object names a key twice (where Python would silently keep the last).
     """
+    with _named_errors(path, error):
+        text = path.read_text(encoding="utf-8-sig")
+    return _parsed(text, f"{path}:", error, unique_keys)
+
+
+def read_json_lines(path: Path, error: type[InputError] = InputError, *, unique_keys: bool = False) -> Iterator[Any]:
+    """The values of a file with one JSON value a line, lazily; empty lines are passed over.
+
+    Raises `error` as `read_json` does, naming the line of a value that cannot be read.
+    """
+    with _named_errors(path, error), path.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                yield _parsed(line, f"{path}: line {number}", error, unique_keys)
+
+
+@contextlib.contextmanager
+def _named_errors(path: Path, error: type[InputError]) -> Iterator[None]:
+    """What the operating system and the decoder say of a file, as `error`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys if unique_keys else None)
+        yield
     except FileNotFoundError:
         raise error(f"{path}: no such file", reason="missing") from None
     except IsADirectoryError:
@@ -70,10 +89,15 @@ def read_json(path: Path, error: type[InputError] = InputError, *, unique_keys: 
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
     except UnicodeDecodeError:
         raise error(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+
+
+def _parsed(text: str, where: str, error: type[InputError], unique_keys: bool) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys if unique_keys else None)
     except RecursionError:
-        raise error(f"{path}: is nested too deeply to be an annotation or configuration file") from None
+        raise error(f"{where} is nested too deeply to be an annotation or configuration file") from None
     except ValueError as problem:
-        raise error(f"{path}: is not valid JSON ({problem})") from None
+        raise error(f"{where} is not valid JSON ({problem})") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import AnnotationError, InputError
-from ..files import read_json
+from ..files import read_json, read_json_lines
 from ..formats import DataSet, coco_file, read
 from ..regions import Box, Page, Region
 from .results import Problem
@@ -68,12 +68,12 @@ def _as_coco(path: Path) -> DataSet | None:
 
 def _entries(path: Path) -> list[Any]:
     if path.suffix.lower() in {".jsonl", ".ndjson"}:
-        return list(_lines(path))
+        return list(read_json_lines(path, AnnotationError))
     try:
         found = read_json(path, AnnotationError)
     except AnnotationError:
         if path.is_file() and _is_lines(path):
-            return list(_lines(path))
+            return list(read_json_lines(path, AnnotationError))
         raise
     if isinstance(found, dict):
         found = found.get("predictions", [found] if "regions" in found else None)
@@ -89,19 +89,6 @@ def _is_lines(path: Path) -> bool:
             return isinstance(json.loads(stream.readline()), dict)
         except ValueError:
             return False
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    try:
-                        yield json.loads(line)
-                    except ValueError as error:
-                        raise AnnotationError(f"{path}: line {number} is not valid JSON ({error})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read ({error})") from None
 
 
 def _from_results(

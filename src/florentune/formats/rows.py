@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import AnnotationError, ImageError
-from ..files import read_json
+from ..files import read_json, read_json_lines
 from ..locations import text_to_regions
 from ..regions import Page
 from .dataset import DataSet, Issue
@@ -23,25 +21,7 @@ def read_rows(path: Path) -> list[Any]:
         if not isinstance(rows, list):
             raise AnnotationError(f"{path}: must be a JSON list of rows")
         return rows
-    return list(_lines(path))
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, 1):
-                if not line.strip():
-                    continue
-                try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise AnnotationError(f"{path}: line {number} is not valid JSON ({error})") from None
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: no such file", reason="missing") from None
-    except UnicodeDecodeError:
-        raise AnnotationError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror})") from None
+    return list(read_json_lines(path, AnnotationError, unique_keys=True))
 
 
 class RowReader:
