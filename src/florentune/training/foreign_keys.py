@@ -76,7 +76,7 @@ UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "additional_target": (_OFF, "only the LoRA layers are trained; use finetuning_type: full for more"),
     "adapter_name_or_path": (_OFF, "give the adapter folder as model_name_or_path; it is merged before training"),
     "label_smoothing_factor": (_OFF, "the loss is plain cross-entropy"),
-    "push_to_hub": (_OFF, "use `florentune export --push` afterwards"),
+    "push_to_hub": (_OFF, "upload best/ afterwards, for example with `hf upload`"),
     "freeze_trainable_layers": (_OFF, "finetuning_type: freeze is not supported; use full or lora"),
     "freeze_trainable_modules": (_OFF, "finetuning_type: freeze is not supported; use full or lora"),
 }
