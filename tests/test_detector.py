@@ -257,9 +257,28 @@ def test_the_onnx_engine_needs_no_torch(folder, tmp_path):
     assert int(done.stdout) == len(expected.regions)
 
 
+def test_half_precision_of_torch_finds_nearly_the_same(folder):
+    images = pages(4)
+    whole = list(load_detector(folder, engine="torch", dtype="fp32").detect(images, conf=0.0))
+    half = load_detector(folder, engine="torch", dtype="bf16")
+    assert half.engine.name == "torch cpu bfloat16"
+    scores = [
+        [region.score for page in found for region in page.regions[:1]]
+        for found in (whole, half.detect(images, conf=0.0))
+    ]
+    assert len(scores[0]) == len(scores[1]) > 0
+    assert scores[0] != scores[1], "another precision must have been at work"
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
+
+
 def test_load_detector_names_what_is_wrong(folder, tmp_path):
     with pytest.raises(InputError, match="tensorrt"):
         load_detector(folder, engine="tensorrt")
+    for engine in ("torch", "onnx"):
+        with pytest.raises(InputError, match="fp8"):
+            load_detector(folder, engine=engine, dtype="fp8")
+    with pytest.raises(CheckpointError, match=r"vision_encoder_quantized\.onnx"):
+        load_detector(folder, engine="onnx", dtype="int8")
     with pytest.raises(CheckpointError):
         load_detector(tmp_path / "nothing")
     with pytest.raises(InputError, match="batch"):
