@@ -23,6 +23,7 @@ from ..images import SUFFIXES, open_image
 from ..pdf import PageFailure, PdfReader, RenderedPage, check_file
 from ..regions import Box, Page
 from .captions import Caption, find_captions, settle
+from .edges import whole
 from .lines import union
 from .linking import Detected, Found, link
 from .tables import Table, read_table, words_as_csv, words_in
@@ -194,9 +195,11 @@ def _take(draft: _Draft, page: RenderedPage, answer: Page, path: Path, pdf: PdfR
     captions = find_captions(page, [item.box for item in detected])
     found, _ = link(detected, settle(captions), (page.width_pt, page.height_pt))
     draft.captions += captions
+    keep_off = [page.to_pixels(caption.box) for caption in captions]
     for item in found:
         name = _file_name(draft, item, page.index)
-        entry = {"id": name, **_described(item, page), **_files(draft, name, item, page, path, pdf)}
+        box = page.to_points(whole(page.to_pixels(item.box), page.image, page.scale, keep_off))
+        entry = {"id": name, **_described(item, box, page), **_files(draft, name, item, box, page, path, pdf)}
         draft.found.append(entry)
         draft.linked.append(item.caption)
 
@@ -219,10 +222,10 @@ def _number(item: Found) -> str:
     return item.caption.number if item.caption else ""
 
 
-def _described(item: Found, page: RenderedPage) -> dict[str, Any]:
-    """What a figure's entry says apart from its files."""
+def _described(item: Found, box: Box, page: RenderedPage) -> dict[str, Any]:
+    """What a figure's entry says apart from its files; `box` is that of its parts with whole edges."""
     caption = item.caption
-    words = words_in(page, item.box)
+    words = words_in(page, box)
     angles = [word.angle for word in words]
     turn = caption.angle if caption else max(set(angles), key=angles.count, default=0)
     scores = [part.score for part in item.parts if part.score is not None]
@@ -233,8 +236,8 @@ def _described(item: Found, page: RenderedPage) -> dict[str, Any]:
         "caption": caption.text if caption else None,
         "page": page.index,
         "page_size": [round(page.width_pt, 2), round(page.height_pt, 2)],
-        "bbox": _rounded(item.box),
-        "bbox_pixels": _rounded(page.to_pixels(item.box)),
+        "bbox": _rounded(box),
+        "bbox_pixels": _rounded(page.to_pixels(box)),
         "caption_bbox": _rounded(caption.box) if caption else None,
         "parts": [{"label": part.label, "bbox": _rounded(part.box), "score": part.score} for part in item.parts],
         "score": min(scores) if scores else None,
@@ -245,23 +248,23 @@ def _described(item: Found, page: RenderedPage) -> dict[str, Any]:
 
 
 def _files(
-    draft: _Draft, name: str, item: Found, page: RenderedPage, path: Path, pdf: PdfReader
+    draft: _Draft, name: str, item: Found, box: Box, page: RenderedPage, path: Path, pdf: PdfReader
 ) -> dict[str, str | dict[str, object] | None]:
     """Write a figure's files; their names, None where there is none."""
     files: dict[str, str | dict[str, object] | None] = {"crop": None, "crop_with_caption": None, "clip": None}
     if draft.options.crops:
-        files["crop"] = _write_crop(draft, f"{name}.png", page, item.box)
+        files["crop"] = _write_crop(draft, f"{name}.png", page, box)
         if item.caption:
-            whole = union([item.box, item.caption.box])
+            whole = union([box, item.caption.box])
             files["crop_with_caption"] = _write_crop(draft, f"{name}-caption.png", page, whole)
     if draft.options.clips and path.suffix.lower() not in SUFFIXES:
         with contextlib.suppress(PdfError):
-            files["clip"] = _write_bytes(draft, f"{name}.pdf", pdf.clip(path, page.index, item.box))
+            files["clip"] = _write_bytes(draft, f"{name}.pdf", pdf.clip(path, page.index, box))
     if item.kind == "table":
-        table: Table = read_table(page, item.box)
+        table: Table = read_table(page, box)
         files["table"] = table.as_dict()
         files["csv"] = _write_bytes(draft, f"{name}.csv", table.as_csv().encode()) if table.rows else None
-        words = words_as_csv(words_in(page, item.box)).encode()
+        words = words_as_csv(words_in(page, box)).encode()
         files["words"] = _write_bytes(draft, f"{name}-words.csv", words) if page.has_text else None
     return files
 
