@@ -148,12 +148,13 @@ def test_one_category_id_with_two_names_is_refused(load):
         load(changed(categories=[{"id": 1, "name": "table"}, {"id": 1, "name": "figure"}]))
 
 
-def test_crowd_regions_are_kept_apart_and_written_back(load, tmp_path):
+@pytest.mark.parametrize(("mark", "kept"), [("iscrowd", {}), ("ignore", {"ignore": True})])
+def test_crowd_regions_are_kept_apart_and_written_back(load, tmp_path, mark, kept):
     document = changed()
-    document["annotations"][0]["iscrowd"] = 1
+    document["annotations"][0][mark] = 1
     dataset = load(document)
     assert dataset.pages[0].regions == ()
-    assert dataset.pages[0].extra["crowd"] == [{"label": "table", "bbox": [10, 20, 110, 220]}]
+    assert dataset.pages[0].extra["crowd"] == [{"label": "table", "bbox": [10, 20, 110, 220], **kept}]
     write(dataset, tmp_path / "again.json", format="coco")
     assert read(tmp_path / "again.json").pages == dataset.pages
 

@@ -36,7 +36,9 @@ SIDE = 400
 
 def page(name, *regions, crowd=()):
     found = tuple(Region(label, Box(*box), score[0] if score else None) for label, box, *score in regions)
-    extra = {"crowd": [{"label": label, "bbox": list(box)} for label, box in crowd]} if crowd else {}
+    marks = {"crowd": {}, "ignore": {"ignore": True}}
+    kept = [{"label": label, "bbox": list(box), **marks[mark]} for label, box, mark in crowd]
+    extra = {"crowd": kept} if crowd else {}
     return Page(name, SIDE, SIDE, found, extra)
 
 
@@ -54,8 +56,10 @@ def official(truth, predictions, labels):
     def as_coco(pages, predicted):
         found = []
         for index, item in enumerate(pages):
-            crowd = [Region(c["label"], Box(*c["bbox"])) for c in item.extra.get("crowd", ())]
-            for region, flag in [*((r, 0) for r in item.regions), *((c, 1) for c in crowd)]:
+            marked = [
+                (Region(c["label"], Box(*c["bbox"])), int("ignore" not in c)) for c in item.extra.get("crowd", ())
+            ]
+            for region, flag in [*((r, 0) for r in item.regions), *marked]:
                 b = region.box
                 entry = {"id": len(found) + 1, "image_id": index + 1, "category_id": labels.index(region.label) + 1}
                 entry |= {"bbox": [b.x1, b.y1, b.width, b.height], "area": b.width * b.height, "iscrowd": flag}
@@ -89,19 +93,20 @@ def boxes(draw):
 
 
 truths = st.lists(st.tuples(st.sampled_from(LABELS), boxes()), max_size=5)
+crowds = st.lists(st.tuples(st.sampled_from(LABELS), boxes(), st.sampled_from(["crowd", "ignore"])), max_size=2)
 guesses = st.lists(st.tuples(st.sampled_from(LABELS), boxes(), st.integers(0, 20).map(lambda n: n / 20)), max_size=7)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
-        st.tuples(truths, guesses, st.lists(st.tuples(st.sampled_from(LABELS), boxes()), max_size=1)),
+        st.tuples(truths, guesses, crowds),
         min_size=1,
         max_size=6,
     )
 )
 def test_agrees_with_pycocotools(pages):
-    """Ties of scores, crowd boxes, boxes outside the image, labels without truth: to 1e-6."""
+    """Ties of scores, boxes marked iscrowd or ignore or outside of the image, labels without truth: to 1e-6."""
     truth = [page(f"{i}.png", *t, crowd=c) for i, (t, _, c) in enumerate(pages)]
     predictions = [page(f"{i}.png", *g) for i, (_, g, _) in enumerate(pages)]
     ours = evaluate(truth, predictions, LABELS, intervals=False)
@@ -115,7 +120,6 @@ def test_agrees_with_pycocotools(pages):
 @st.composite
 def weighted_pages(draw):
     """Pages with how often each is counted; all scores differ, since the order of equal ones is nobody's rule."""
-    crowds = st.lists(st.tuples(st.sampled_from(LABELS), boxes()), max_size=1)
     pages = draw(st.lists(st.tuples(truths, guesses, crowds, st.integers(0, 3)), min_size=1, max_size=5))
     scores = iter(draw(st.permutations(range(sum(len(g) for _, g, _, _ in pages)))))
     return [(t, [(label, box, next(scores) / 100) for label, box, _ in g], c, times) for t, g, c, times in pages]
@@ -274,12 +278,13 @@ def test_as_dict_is_json(small):
     assert found["per_page"][3]["confused"] == [["table", "figure"]]
 
 
-def test_crowd_is_neither_missed_nor_invented():
-    truth = [page("a.png", ("table", A), crowd=[("table", (150, 0, 400, 400))])]
+@pytest.mark.parametrize("mark", ["crowd", "ignore"])
+def test_crowd_is_neither_missed_nor_invented(mark):
+    truth = [page("a.png", ("table", A), crowd=[("table", (150, 0, 400, 400), mark)])]
     result = evaluate(truth, [page("a.png", ("table", A, 0.9), ("table", B, 0.8))], LABELS)
     assert result.page_success[0.8] == 1.0
     assert (result.truth, result.predicted) == (1, 1)
-    assert result.calibration.bins[8].count == 0
+    assert result.calibration.bins[8].count == (mark == "ignore")  # a small box in a large one: no match to COCOeval
 
 
 def test_document_names():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import MissingExtraError
 from ..regions import Page, Region
-from .matching import crowd_regions, score_of
+from .matching import as_coco_sees, score_of
 
 SIZES = ("small", "medium", "large")
 MAX_DETECTIONS = [1, 10, 100]
@@ -64,8 +64,8 @@ def _as_coco(pages: Sequence[Page], labels: tuple[str, ...], *, predicted: bool)
     ids = {label: index + 1 for index, label in enumerate(labels)}
     annotations: list[dict[str, Any]] = []
     for image_id, page in enumerate(pages):
-        crowd = [] if predicted else crowd_regions(page)
-        for region, is_crowd in [*((r, 0) for r in page.regions), *((r, 1) for r in crowd)]:
+        there, crowd = (page.regions, ()) if predicted else as_coco_sees(page)
+        for region, is_crowd in [*((r, 0) for r in there), *((r, 1) for r in crowd)]:
             if region.label in ids:
                 annotations.append(_annotation(region, ids[region.label], image_id, is_crowd, predicted))
                 annotations[-1]["id"] = len(annotations)

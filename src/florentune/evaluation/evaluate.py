@@ -176,7 +176,7 @@ def _summary(
         false_alarm_rate=alarms / len(empty) if empty else None,
         per_label={label: _label_scores(index, label, pages, confusion, average) for index, label in enumerate(labels)},
         confusion=confusion,
-        curves={label: _curve(every, index, sum(confusion.matrix[index])) for index, label in enumerate(labels)},
+        curves={label: _curve(every, index, int(judged.truth[:, index].sum())) for index, label in enumerate(labels)},
         calibration=Calibration(*reliability(every.scores, every.correct)),
         per_document=_per_document(pages),
         per_page=pages,

@@ -59,8 +59,17 @@ def iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> Floats:
 
 
 def crowd_regions(page: Page) -> list[Region]:
-    """The crowd boxes of a page of truth: `extra["crowd"]`, a list of {"label", "bbox": [x1, y1, x2, y2]}."""
+    """What on a page of truth nobody has to find: `extra["crowd"]`, a list of {"label", "bbox": [x1, y1, x2, y2]}."""
     return [Region(item["label"], Box(*item["bbox"])) for item in page.extra.get("crowd", ())]
+
+
+def as_coco_sees(page: Page) -> tuple[list[Region], list[Region]]:
+    """The boxes to find on a page of truth, and its crowd boxes; COCOeval overwrites the mark `ignore` by iscrowd."""
+    marked = zip(page.extra.get("crowd", ()), crowd_regions(page), strict=True)
+    sides: tuple[list[Region], list[Region]] = list(page.regions), []
+    for item, region in marked:
+        sides[0 if item.get("ignore") else 1].append(region)
+    return sides
 
 
 def pair_up(
@@ -122,7 +131,8 @@ def judge_all(truth: Sequence[Page], predictions: Sequence[Page], labels: Sequen
     pages: list[int] = []
     verdicts = [np.zeros((len(COCO_IOUS), 0), dtype=np.int8)]
     for number, (page, guess) in enumerate(zip(truth, predictions, strict=True)):
-        for region in page.regions:
+        there, crowd = as_coco_sees(page)
+        for region in there:
             if region.label in index:
                 counts[number, index[region.label]] += 1
         found = [region for region in guess.regions if region.label in index]
@@ -132,7 +142,7 @@ def judge_all(truth: Sequence[Page], predictions: Sequence[Page], labels: Sequen
         scores += [score_of(region) for region in found]
         kinds += [index[region.label] for region in found]
         pages += [number] * len(found)
-        verdicts.append(greedy_verdicts(page.regions, found, crowd_regions(page)))
+        verdicts.append(greedy_verdicts(there, found, crowd))
     return Judged(
         np.array(scores, dtype=np.float64),
         np.array(kinds, dtype=np.intp),

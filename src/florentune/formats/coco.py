@@ -22,7 +22,8 @@ def read(path: Path, *, images: ImageFolder | None = None, ignore: Iterable[str]
     """The data set of a COCO file; categories come from the file, those named in `ignore` are left out and counted.
 
     Pages keep the file's image id as extra["image_id"]; regions marked iscrowd or ignore are no targets and are kept
-    as extra["crowd"], a list of {"label", "bbox" (xyxy)}. With `images`, entries without a file there are left out.
+    as extra["crowd"], a list of {"label", "bbox" (xyxy)}, with "ignore": True where they are not iscrowd. With
+    `images`, entries without a file there are left out.
     Raises AnnotationError when the file is not COCO or a category is unusable; everything smaller is an issue.
     """
     return parse(read_json(path, AnnotationError, unique_keys=True), path, images=images, ignore=ignore)
@@ -207,7 +208,8 @@ class _Reader:
             if box is None:
                 continue
             if entry.get("iscrowd") or entry.get("ignore"):
-                draft.crowd.append({"label": label, "bbox": list(box)})
+                only = {} if entry.get("iscrowd") else {"ignore": True}
+                draft.crowd.append({"label": label, "bbox": list(box), **only})
                 self._issue("crowd", about, f"{label!r} on {draft.name!r} is marked iscrowd or ignore")
             else:
                 draft.regions.append(Region(label, box, score_of(entry.get("score"))))
@@ -268,7 +270,7 @@ def write(dataset: DataSet, path: Path) -> None:
     """Write the data set as a COCO file, whole or not at all.
 
     Images keep their extra["image_id"] when all pages have different whole numbers there, else they count from 1.
-    Scores, where regions have them, are written as "score"; crowd regions come back as iscrowd 1.
+    Scores, where regions have them, are written as "score"; crowd regions come back as iscrowd 1 or as ignore 1.
     """
     kept = [page.extra.get("image_id") for page in dataset.pages]
     keep = all(type(key) is int for key in kept) and len(set(kept)) == len(kept)
@@ -290,7 +292,8 @@ def _annotations(page: Page, ids: dict[str, int]) -> Iterator[dict[str, Any]]:
         found = _annotation(region.label, region.box, ids)
         yield found if region.score is None else {**found, "score": region.score}
     for crowd in page.extra.get("crowd", ()):
-        yield {**_annotation(crowd["label"], Box(*crowd["bbox"]), ids), "iscrowd": 1}
+        mark = {"ignore": 1} if crowd.get("ignore") else {"iscrowd": 1}
+        yield {**_annotation(crowd["label"], Box(*crowd["bbox"]), ids), **mark}
 
 
 def _annotation(label: str, box: Box, ids: dict[str, int]) -> dict[str, Any]:
