@@ -290,7 +290,7 @@ def _write_bytes(draft: _Draft, name: str, data: bytes) -> str:
 def _contents(draft: _Draft) -> dict[str, Any]:
     """The part of the record that comes from the pages."""
     kept = settle(draft.captions)
-    linked = [caption for caption in draft.linked if caption is not None]
+    linked = set(draft.linked)
     return {
         "pages": draft.pages,
         "pages_done": draft.done,
