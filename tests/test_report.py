@@ -148,6 +148,11 @@ def test_keyboard_opens_turns_switches_and_closes(tab):
     assert tab.locator("#v-sheet .there").first.is_visible()
     tab.keyboard.press("t")
     assert not tab.locator("#v-sheet .there").first.is_visible()
+    while not tab.inner_text("#v-name").startswith("doc2_1.png"):
+        tab.keyboard.press("ArrowRight")
+    assert not tab.locator("#v-sheet rect.below").is_visible()
+    tab.keyboard.press("b")
+    assert tab.locator("#v-sheet rect.below").is_visible()
     tab.keyboard.press("Escape")
     assert not tab.locator("#viewer").is_visible()
     assert tab.evaluate("document.activeElement.className") == "card"
