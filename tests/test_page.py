@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import zipfile
 
 import numpy as np
@@ -13,11 +12,7 @@ pytest.importorskip("fastapi", reason="needs the extra [server]")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 from server_fakes import Running, pdf, png  # noqa: E402
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +21,8 @@ def server():
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(server, browser):
+def page(browser, server):
     """An open page; a message on the console or a request to another host fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
