@@ -63,19 +63,21 @@ def factory_of(model: str) -> Factory:
 def write_pdf(path: Path, pages: int) -> None:
     """A PDF whose pages hold a caption, a table of 6 x 4 numbers, and a line of text."""
     pdf = pypdfium2.PdfDocument.new()
+    font = raw.FPDFText_LoadStandardFont(pdf.raw, b"Helvetica")
     for number in range(pages):
         page = pdf.new_page(300, 400)
-        _write(pdf, page, 40, 340, f"Table {number + 1}: Numbers of document {path.stem}.")
+        _write(pdf, font, page, 40, 340, f"Table {number + 1}: Numbers of document {path.stem}.")
         for row in range(6):
             for column in range(4):
-                _write(pdf, page, 40 + 55 * column, 310 - 14 * row, f"{number + row}.{column}")
-        _write(pdf, page, 40, 180, "A line of text that belongs to nothing.")
+                _write(pdf, font, page, 40 + 55 * column, 310 - 14 * row, f"{number + row}.{column}")
+        _write(pdf, font, page, 40, 180, "A line of text that belongs to nothing.")
         page.gen_content()
+        page.close()
     pdf.save(path)
 
 
-def _write(pdf: Any, page: Any, x: float, y: float, text: str) -> None:
-    handle = raw.FPDFPageObj_NewTextObj(pdf.raw, b"Helvetica", 9)
+def _write(pdf: Any, font: Any, page: Any, x: float, y: float, text: str) -> None:
+    handle = raw.FPDFPageObj_CreateTextObj(pdf.raw, font, 9)
     raw.FPDFText_SetText(handle, (raw.c_ushort * (len(text) + 1))(*map(ord, text), 0))
     raw.FPDFPageObj_Transform(handle, 1, 0, 0, 1, x, y)
     raw.FPDFPage_InsertObject(page.raw, handle)
