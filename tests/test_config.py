@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from florentune.cli import build_app
 from florentune.errors import ConfigError
 from florentune.training import load_config
 from florentune.training.config import KEYS
@@ -145,7 +147,7 @@ def test_lora_keys_without_lora_are_explained(place):
         (["group_by=("], "group_by: '(' is not a regular expression"),
         (["val_size=2.5"], "val_size: a count must be a whole number"),
         (["val_size=1"], "val_size: 1 would be all pages"),
-        (["report_to=tensorbord"], "did you mean 'tensorboard'"),
+        (["report_to=tensorbord"], "report_to: 'tensorbord' is not one of none, auto, tensorboard"),
         (["report_to=dvclive"], "report_to: dvclive is not installed; pip install dvclive"),
         (["images=nowhere"], "images: nowhere: no such file or folder"),
         (["best_by=map"], "best_by: needs validation pages"),
@@ -218,3 +220,10 @@ def test_any_values_give_a_configuration_or_one_error(values):
     except ConfigError:
         return
     assert set(config.as_dict()) == set(KEYS)
+
+
+def test_the_command_needs_no_file(place):
+    done = CliRunner().invoke(build_app(), ["train", f"dataset={DEMO}", "learning_rat=1", "--dry-run"])
+    assert isinstance(done.exception, ConfigError)
+    assert "learning_rat: unknown key; did you mean 'learning_rate'?" in str(done.exception)
+    assert "dataset" not in str(done.exception)

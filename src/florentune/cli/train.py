@@ -16,7 +16,10 @@ SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"]}}
 
 
 def command(
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG.yaml", help="YAML or JSON file of the run.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG.yaml", help="YAML or JSON file of the run; none where every word is KEY=VALUE."),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys that override the file's.")
     ] = None,
@@ -31,6 +34,7 @@ def command(
     \b
     florentune train examples/tables_and_figures.yaml
     florentune train my.yaml output_dir=runs/a num_train_epochs=2
+    florentune train dataset=boxes.json images=pages val_size=0.1
     florentune train my.yaml resume_from_checkpoint=true
     torchrun --nproc-per-node 8 -m florentune train my.yaml
 
@@ -44,8 +48,11 @@ def command(
         typer.echo(_key_table())
         return
     if config is None:
-        raise typer.BadParameter("name a configuration file, or give --keys to see what it may hold")
-    settings = load_config(config, overrides or [])
+        raise typer.BadParameter("name a configuration file or KEY=VALUE, or give --keys to see what there is")
+    words = overrides or []
+    if "=" in config.name and not config.exists():  # no file at all: every word is a key
+        config, words = None, [str(config), *words]
+    settings = load_config(config, words)
     try:
         from ..training import train
     except ModuleNotFoundError as error:
@@ -56,16 +63,16 @@ def command(
     if as_json:
         typer.echo(json.dumps(result.as_dict(), allow_nan=False))
     elif not dry_run:
-        _say(result, config, overrides or [])
+        _say(result, config, words)
     if result.stopped_by is not None:
         raise typer.Exit(128 + result.stopped_by)
 
 
-def _say(result: TrainResult, config: Path, overrides: list[str]) -> None:
+def _say(result: TrainResult, config: Path | None, overrides: list[str]) -> None:
     """Where everything is, what came of it, and the command to use it."""
     if result.stopped_by is not None:
         again = [word for word in overrides if not word.startswith(("resume_from_checkpoint", "overwrite_output_dir"))]
-        words = ["florentune", "train", str(config), *again, "resume_from_checkpoint=true"]
+        words = ["florentune", "train", *([str(config)] if config else []), *again, "resume_from_checkpoint=true"]
         typer.echo(f"stopped at step {result.step} of {result.total_steps}; go on with\n  {shlex.join(words)}")
         return
     for name, value in result.best_metrics.items():
