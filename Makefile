@@ -21,8 +21,8 @@ check: lint types $(INSTALLED)
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)
-	$(BIN)/python -m ruff check src tests examples recipes benchmarks
-	$(BIN)/python -m ruff format --check src tests examples recipes benchmarks
+	$(BIN)/python -m ruff check src tests examples recipes benchmarks docs
+	$(BIN)/python -m ruff format --check src tests examples recipes benchmarks docs/*.py
 
 types: $(INSTALLED)
 	$(BIN)/python -m mypy
