@@ -23,7 +23,7 @@ from florentune.cli import build_app
 from florentune.training.config import KEYS
 from florentune.training.foreign_keys import NO_EFFECT, UNSUPPORTED
 
-OTHERS = ("curl", "hf", "python", "echo", "cat", "ls", "sed", "podman", "docker", "openssl", "export", "split", "printf", ".")
+OTHERS = frozenset("curl hf python sed podman openssl export split printf .".split())  # programs of other people
 LAUNCHERS = ("torchrun", "accelerate", "srun")
 UNFINISHED = ("MissingParameter", "NoArgsIsHelpError", "BadOptionUsage")  # what a sentence may leave out
 ALONE = ("docs/tutorial.md",)  # begins in an empty folder; other pages find the files they name
