@@ -23,7 +23,7 @@ from florentune.cli import build_app
 from florentune.training.config import KEYS
 from florentune.training.foreign_keys import NO_EFFECT, UNSUPPORTED
 
-OTHERS = frozenset("curl hf python sed podman openssl export split printf .".split())  # programs of other people
+OTHERS = ("curl", "hf", "python", "sed", "podman", "openssl", "export", "split", "printf", ".")
 LAUNCHERS = ("torchrun", "accelerate", "srun")
 UNFINISHED = ("MissingParameter", "NoArgsIsHelpError", "BadOptionUsage")  # what a sentence may leave out
 ALONE = ("docs/tutorial.md",)  # begins in an empty folder; other pages find the files they name
@@ -105,7 +105,7 @@ def parse_file(name, words):
         wanted = words[words.index("-k") + 1] if "-k" in words else "test_"
         assert re.search(rf"def test_\w*{wanted}|{wanted}", text), f"{name} has no test {wanted}"
         return
-    for option in (word for word in words if word.startswith("--")):
+    for option in (word for word in words[words.index(name) :] if word.startswith("--")):
         assert f'"{option}"' in text, f"{name} has no option {option}"
 
 
