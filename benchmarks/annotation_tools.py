@@ -17,7 +17,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 SLACK = 0.01  # pixels; the file has four decimals
 IMPORTERS = {
@@ -61,15 +61,29 @@ def environment(package: str, work: Path) -> Path:
 
 
 def labelled(work: Path, model: str) -> Path:
-    """The COCO file that `florentune label` writes for three pages, one of them in a folder below."""
+    """The COCO file that `florentune label` writes for three pages with a table each, one of them in a folder below."""
     folder = work / "pages"
     (folder / "more").mkdir(parents=True, exist_ok=True)
-    for name, size in (("a_0.png", (850, 1100)), ("a_1.png", (640, 480)), ("more/b_0.jpg", (1700, 2200))):
-        Image.effect_noise(size, 80).convert("RGB").save(folder / name)
+    for name, size in (("a_0.png", (850, 1100)), ("a_1.png", (1000, 800)), ("more/b_0.jpg", (1700, 2200))):
+        page_with_table(*size).save(folder / name)
     out = work / "boxes.json"
     command = [sys.executable, "-m", "florentune", "label", str(folder), "--out", str(out), "--model", model]
     subprocess.run([*command, "--conf", "0"], check=True, stdout=subprocess.DEVNULL)
     return out
+
+
+def page_with_table(width: int, height: int) -> Image.Image:
+    """A white page with a ruled table of numbers in its upper half."""
+    page = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(page)
+    font = ImageFont.load_default(size=height // 60)
+    left, top, across, down = width // 6, height // 6, width // 9, height // 30
+    for row in range(9):
+        pen.line((left, top + row * down, left + 6 * across, top + row * down), fill="black", width=2)
+        for column in range(6) if row < 8 else ():
+            place = (left + column * across + 8, top + row * down + 8)
+            pen.text(place, f"{row * 7 + column * 3:.2f}", fill="black", font=font)
+    return page
 
 
 def written(path: Path) -> list[list[Any]]:

@@ -298,8 +298,8 @@ def _annotations(page: Page, ids: dict[str, int]) -> Iterator[dict[str, Any]]:
 
 def _annotation(label: str, box: Box, ids: dict[str, int]) -> dict[str, Any]:
     bbox = [_short(value) for value in (box.x1, box.y1, box.width, box.height)]
-    # No "segmentation": Label Studio's importer takes the first polygon of the list and stops at an empty one.
-    return {"category_id": ids[label], "bbox": bbox, "area": _short(box.area), "iscrowd": 0}
+    # CVAT refuses annotations without a "segmentation", and takes an empty one for a box.
+    return {"category_id": ids[label], "bbox": bbox, "area": _short(box.area), "iscrowd": 0, "segmentation": []}
 
 
 def _short(value: float) -> float:
