@@ -22,6 +22,7 @@ from florentune.engines.export import export_onnx
 from florentune.formats import write
 from florentune.formats.dataset import DataSet
 from florentune.model.florence import build_model, save_checkpoint
+from florentune.model.sizes import size_config
 from florentune.regions import Box, Page, Region
 
 HERE = Path(__file__).parent
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--real", type=Path, required=True)
-    parser.add_argument("--side", type=int, default=448)
+    parser.add_argument("--side", type=int, default=size_config("nano")["image_size"])
     parser.add_argument("--dtype", nargs="*", default=["int8"])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -172,6 +172,20 @@ def save(path: Path, net: Nano, average: Average, opts: list[torch.optim.Optimiz
     path.with_suffix(".tmp").replace(path)
 
 
+def narrowed(tensors: dict[str, torch.Tensor], text: Any) -> dict[str, torch.Tensor]:
+    """The weights with feed-forward layers cut to the configured widths: the hidden units of the smallest norm go."""
+    kept = dict(tensors)
+    for name, value in tensors.items():
+        if ".fc1.weight" in name and "language_model" in name:
+            stem, width = name.removesuffix("fc1.weight"), text.encoder_ffn_dim
+            width = text.decoder_ffn_dim if ".decoder." in name else width
+            size = value.norm(dim=1) * tensors[stem + "fc2.weight"].norm(dim=0)
+            units = size.topk(min(width, len(size))).indices.sort().values
+            kept[name], kept[stem + "fc1.bias"] = value[units], tensors[stem + "fc1.bias"][units]
+            kept[stem + "fc2.weight"] = tensors[stem + "fc2.weight"][:, units]
+    return kept
+
+
 def restore(path: Path, net: Nano, average: Average, opts: list[torch.optim.Optimizer], *, weights_only: bool) -> int:
     """Load what `save` wrote; returns the step to go on with."""
     tensors = load_file(path)
@@ -181,6 +195,7 @@ def restore(path: Path, net: Nano, average: Average, opts: list[torch.optim.Opti
         }
     with safe_open(path, "pt") as file:
         step = int((file.metadata() or {}).get("step", 0))
+    tensors = narrowed(tensors, net.florence.config.text_config)
     net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")}, strict=False)
     net.florence.tie_weights()
     for name, value in tensors.items():
@@ -229,7 +244,7 @@ def main() -> None:
     parser.add_argument("--synth", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2600)
-    parser.add_argument("--stages", default="0:224,1350:448", help="first step:image side, ...")
+    parser.add_argument("--stages", default="0:224,1100:448", help="first step:image side, ...")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument(
         "--sigma", type=float, default=2.0, help="bins round a location that count as right, at the end"

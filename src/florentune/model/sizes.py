@@ -62,12 +62,13 @@ def _size(image_size: int, text: dict[str, Any], vision: dict[str, Any]) -> dict
 
 _SIZES = {
     "nano": _size(
-        448,
+        576,
         {
             "d_model": 256,
             "layers": (2, 3),
             "heads": 8,
-            "ffn": 1024,
+            "ffn": 512,
+            "encoder_ffn_dim": 768,
             "vocab_size": 3072,
             "max_position_embeddings": 512,
             "dropout": 0.0,
@@ -80,7 +81,7 @@ _SIZES = {
             "num_groups": [2, 4, 8, 8],
             "depths": [1, 1, 3, 1],
             "patch_stride": [8, 2, 2, 1],
-            "window_size": 7,
+            "window_size": 6,
             "drop_path_rate": 0.0,
         },
     ),
