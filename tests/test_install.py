@@ -175,9 +175,23 @@ def test_an_extra_alone_is_enough_for_what_it_is_for(built, papers, tmp_path, ex
     shutil.rmtree(tmp_path / "venv")
 
 
+def interpreter(version):
+    """The Python of this version on the path or among pyenv's; None when there is none that runs."""
+    managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for python in (shutil.which(f"python{version}"), *sorted(managed.glob(f"{version}.*/bin/python"))):
+        if (
+            python
+            and not subprocess.run([python, "-c", "import venv, ssl"], capture_output=True, check=False).returncode
+        ):
+            return python
+    return None
+
+
 @pytest.mark.parametrize("version", PYTHONS)
 def test_it_installs_and_runs_on(built, papers, tmp_path, version):
-    python = shutil.which(f"python{version}")
+    python = interpreter(version)
     if python is None:
         pytest.skip(f"there is no Python {version} on this machine")
-    use(Environment(tmp_path / "venv", built[1], python=python), papers, tmp_path)
+    florentune = Environment(tmp_path / "venv", built[1], python=python)
+    assert florentune.python("import sys; print(sys.version)").startswith(version)
+    use(florentune, papers, tmp_path)
