@@ -26,7 +26,7 @@ from florentune.evaluation import (
     fit_scale,
 )
 from florentune.evaluation.bootstrap import Ranking
-from florentune.evaluation.calibration import reliability
+from florentune.evaluation.calibration import kept, reliability
 from florentune.evaluation.matching import iou_matrix, judge_all, maximum_matching, pair_up
 from florentune.regions import Box, Page, Region, iou
 
@@ -448,3 +448,16 @@ def test_50_000_pages_stay_below_two_gigabytes():
     assert found["boxes"] > 190_000
     assert found["peak_mb"] < 2048
     assert found["interval"][0] < found["map"] < found["interval"][1]
+
+
+def test_of_one_box_under_two_labels_the_better_scored_counts():
+    box, other = Box(0, 0, 9, 9), Box(20, 20, 30, 30)
+    regions = (
+        Region("table", box, 0.4),
+        Region("figure", box, 0.5),
+        Region("figure", other, 0.3),
+        Region("figure", other, 0.3),
+    )
+    page = Page("1.png", 99, 99, regions)
+    assert kept(page, {"table": 0.1, "figure": 0.1}) == list(regions[1:])
+    assert kept(page, {"table": 0.1, "figure": 0.6}) == [regions[0]]

@@ -296,3 +296,17 @@ def test_ten_thousand_walks_over_random_and_corrupted_logits(name):
             continue
         check(walk, SETS[name], limit)
     assert 0 < failed < 2000
+
+
+def test_the_other_label_of_a_box_is_kept_with_its_own_probability():
+    rules = RegionGrammar(tiny_tokenizer(), ("a", "b"))
+    first = np.full(len(rules.tokens), -30.0, np.float32)
+    first[[0, 1, 2]] = np.log([0.1, 0.6, 0.3])  # the end, a, b
+    end = np.full(len(rules.tokens), -30.0, np.float32)
+    end[0] = 0.0
+    flat = np.zeros(len(rules.tokens), np.float32)
+    walk = lead(rules.walk(90), [first, flat, flat, flat, flat, end].__getitem__)
+    (found,), (second,) = walk.found, walk.runners_up
+    assert (second.label, second.bins) == ("b", found.bins)
+    assert (found.label_probability, second.label_probability) == pytest.approx((0.6, 0.3), abs=1e-6)
+    assert second.score < found.score

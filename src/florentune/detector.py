@@ -113,11 +113,14 @@ class Detector:
         task: str = OD_TASK,
         free: bool = False,
         beams: int = 1,
+        every_label: bool = False,
     ) -> Iterator[Prediction]:
         """One Prediction for each image, in order; a broken image or answer is recorded and the rest goes on.
 
         `free` decodes without the grammar and reads the text as the reference does (no scores, no filter); tasks that
         do not answer in boxes are always decoded so. `beams` > 1 is transformers' beam search (torch engine, free).
+        `every_label` adds each box under the other labels the model held possible, with their own lower scores: average
+        precision ranks all of them, while a reader wants one label a box.
         """
         if batch < 1:
             raise InputError(f"batch is {batch}, but a batch holds at least one image")
@@ -131,11 +134,12 @@ class Detector:
                     ahead.append([pool.submit(self.open, name, image) for name, image in group])
                 if ahead and (group is None or len(ahead) > 1):
                     inputs = [future.result() for future in ahead.popleft()]
-                    yield from self._run(inputs, prompt, task, conf, free, beams)
+                    yield from self._run(inputs, prompt, task, conf, free, beams, every_label)
 
     def run(self, opened: Sequence[Opened], *, conf: float | None = None, task: str = OD_TASK) -> list[Prediction]:
         """`predict` for what `open` has opened, as one batch."""
-        return list(self._run(opened, self._preprocessor.prompt_ids(task), task, conf, not self._has_grammar(task), 1))
+        free = not self._has_grammar(task)
+        return list(self._run(opened, self._preprocessor.prompt_ids(task), task, conf, free, 1, False))
 
     def warm_up(self) -> None:
         """Run one blank page, so that the first real one does not pay for allocations."""
@@ -158,7 +162,14 @@ class Detector:
             return Opened(name, error=ImageError(f"{name}: cannot be decoded ({error})", reason="corrupt"))
 
     def _run(
-        self, inputs: Sequence[Opened], prompt: Sequence[int], task: str, conf: float | None, free: bool, beams: int
+        self,
+        inputs: Sequence[Opened],
+        prompt: Sequence[int],
+        task: str,
+        conf: float | None,
+        free: bool,
+        beams: int,
+        every_label: bool,
     ) -> Iterator[Prediction]:
         arrays = [item.pixels for item in inputs if item.pixels is not None]
         answers: Iterator[Prediction] = iter(())
@@ -168,26 +179,38 @@ class Detector:
                 found = (
                     self._free(good, np.stack(arrays), prompt, task, beams)
                     if free
-                    else self._constrained(good, np.stack(arrays), prompt, task, conf)
+                    else self._constrained(good, np.stack(arrays), prompt, task, conf, every_label)
                 )
             answers = iter(found)
         for item in inputs:
             yield next(answers) if item.error is None else Prediction(item.name, error=item.error)
 
     def _constrained(
-        self, inputs: list[Opened], pixels: NDArray[np.float32], prompt: Sequence[int], task: str, conf: float | None
+        self,
+        inputs: list[Opened],
+        pixels: NDArray[np.float32],
+        prompt: Sequence[int],
+        task: str,
+        conf: float | None,
+        every_label: bool,
     ) -> list[Prediction]:
         grammar = self._grammar(task)
         walks = [grammar.walk(self._limit(task)) for _ in inputs]
         failures = self._decode(self.engine, pixels, prompt, walks, grammar.tokens)
         return [
-            _failed(item, failure) if failure else self._prediction(item, walk, task, conf)
+            _failed(item, failure) if failure else self._prediction(item, walk, task, conf, every_label)
             for item, walk, failure in zip(inputs, walks, failures, strict=True)
         ]
 
-    def _prediction(self, item: Opened, walk: RegionWalk, task: str, conf: float | None) -> Prediction:
-        regions = [self._region(found, item) for found in walk.found]
-        page = Page(item.name, item.width, item.height, tuple(_without_duplicates(self._confident(regions, conf))))
+    def _prediction(
+        self, item: Opened, walk: RegionWalk, task: str, conf: float | None, every_label: bool
+    ) -> Prediction:
+        regions = _without_duplicates(self._confident([self._region(found, item) for found in walk.found], conf))
+        if every_label:
+            places = {region.box for region in regions}
+            second = self._confident([self._region(found, item) for found in walk.runners_up], conf)
+            regions += [region for region in second if region.box in places]
+        page = Page(item.name, item.width, item.height, tuple(regions))
         answer = {
             "bboxes": [list(region.box) for region in page.regions],
             "labels": [region.label for region in page.regions],

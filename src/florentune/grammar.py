@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,9 +34,12 @@ MAX_LABEL_TOKENS = 48
 LOCAL_BINS = 8
 """How far from the chosen bin, in bins, probability still counts for it: 0.8 % of the page, about 14 pixels of 1700.
 
-A model that sees a page in 448 or 768 pixels cannot tell neighbouring bins apart, so the share of one bin alone says
+A model that sees a page in 576 or 768 pixels cannot tell neighbouring bins apart, so the share of one bin alone says
 how finely it splits its belief, and not how sure it is of the place.
 """
+
+RUNNER_UP = 0.001
+"""The least probability of a label that came second for it to be kept."""
 
 _END = 0
 _RESERVED = frozenset("<>\n\r\x00")
@@ -107,18 +110,22 @@ class RegionGrammar:
 class RegionWalk:
     """One answer in the making: takes the logits of the next token, chooses, and says what to feed the decoder.
 
-    `ids` are the token ids generated so far, `<s>` first and `</s>` last once `done`; `found` the finished objects.
+    `ids` are the token ids generated so far, `<s>` first and `</s>` last once `done`; `found` the finished objects;
+    `runners_up` the same boxes under each other label of a closed set that the model held possible there (labels of one
+    token only, the longer ones would need steps of their own).
     """
 
     def __init__(self, grammar: RegionGrammar, max_new_tokens: int) -> None:
         self.grammar = grammar
         self.ids = [grammar.start]
         self.found: list[Found] = []
+        self.runners_up: list[Found] = []
         self.done = False
         self._limit = max_new_tokens
         self._node = grammar.root
         self._label_ids: list[int] = []
         self._label_probability = 1.0
+        self._others: list[tuple[str, float]] = []
         self._bins: list[int] = []
         self._probabilities: list[float] = []
         self._expected: list[float] = []
@@ -151,7 +158,18 @@ class RegionWalk:
             self._label_probability *= location_mass / (word_mass + location_mass)
             self._take_location(location_weights / location_mass)
         else:
-            self._take_word(int(words[best]), float(word_weights[best]) / (word_mass + location_mass))
+            shares = word_weights / (word_mass + location_mass)
+            if not self._label_ids:
+                self._others = self._possible(words, shares, best)
+            self._take_word(int(words[best]), float(shares[best]))
+
+    def _possible(self, words: NDArray[np.int64], shares: NDArray[np.float64], best: int) -> list[tuple[str, float]]:
+        """The labels of one token that could begin here instead of the best word, with their probabilities."""
+        nodes = (
+            (self.grammar.root.children.get(int(word)), float(share)) for word, share in zip(words, shares, strict=True)
+        )
+        others = [(node.label if node and at != best else None, share) for at, (node, share) in enumerate(nodes)]
+        return [(label, share) for label, share in others if label is not None and share >= RUNNER_UP]
 
     def _take_forced(self) -> bool:
         """Take the next token if the grammar leaves only one, and say whether it did."""
@@ -267,6 +285,7 @@ class RegionWalk:
                 tuple(self._expected),
             )
         )
+        self.runners_up += [replace(self.found[-1], label=name, label_probability=p) for name, p in self._others]
         self._node, self._label_ids, self._label_probability = self.grammar.root, [], 1.0
         self._bins, self._probabilities, self._expected = [], [], []
 

@@ -133,7 +133,7 @@ def _from_model(detector: Detector, truth: DataSet, batch: int) -> _Predictor:
 
     if truth.images is None:
         raise InputError("where the images are is not known: pass --images DIR")
-    found = detector.predict(_sources(truth.images, truth.pages), batch=batch, conf=0.0)
+    found = detector.predict(_sources(truth.images, truth.pages), batch=batch, conf=0.0, every_label=True)
     console = Console(stderr=True)
     pages, problems = [], []
     for prediction in track(

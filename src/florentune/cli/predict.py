@@ -53,7 +53,8 @@ def command(
     dpi: Annotated[float, typer.Option(min=20, max=600, help="Resolution PDFs are rendered at.")] = 200.0,
     engine: Annotated[str, typer.Option(help="torch, onnx or auto.")] = "auto",
     dtype: Annotated[
-        str | None, typer.Option(help="fp32, fp16, int8 (onnx) or bf16 (torch); the engine's first choice if not given.")
+        str | None,
+        typer.Option(help="fp32, fp16, int8 (onnx) or bf16 (torch); the engine's first choice if not given."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 (torch).")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a model run; all cores if not given.")] = None,

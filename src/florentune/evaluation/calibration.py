@@ -6,12 +6,12 @@ ECE is the mean gap between score and precision over equal-width bins, weighted 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..regions import Page, Region
+from ..regions import Box, Page, Region
 from ..scores import DEFAULT_THRESHOLD, Scale
 from .matching import EXCUSED, RIGHT, Flags, Floats, Indices, Judged, crowd_regions, judge_all, pair_up, score_of
 
@@ -105,13 +105,15 @@ def calibrate(
 ) -> dict[str, Any]:
     """What a checkpoint's calibration.json holds: {"temperature", "shift", "thresholds", "ece", "pages"}.
 
-    `truth` and `predictions` are aligned pages, predictions at every score. `scale` is the one already in those scores
+    `truth` and `predictions` are aligned pages, predictions at every score; of a box under several labels only the best
+    label counts, since that is what a reader sees. `scale` is the one already in those scores
     (None for raw scores); the result includes it. `ece` is measured on the calibrated scores of these same pages.
     """
-    found = scored(judge_all(truth, predictions, labels))
+    shown = [replace(page, regions=tuple(kept(page, dict.fromkeys(labels, 0.0)))) for page in predictions]
+    found = scored(judge_all(truth, shown, labels))
     step = fit_scale(found.scores, found.correct)
     ece, _ = reliability(step.of(found.scores), found.correct)
-    rescaled = [rescored(page, step) for page in predictions]
+    rescaled = [rescored(page, step) for page in shown]
     whole = (scale or Scale()).then(step)
     return {
         "temperature": round(whole.temperature, 4),
@@ -132,8 +134,16 @@ def rescored(page: Page, scale: Scale) -> Page:
 
 
 def kept(page: Page, thresholds: Mapping[str, float]) -> list[Region]:
-    """The predictions of a page whose score reaches the threshold of their label, or else the default one."""
-    return [region for region in page.regions if score_of(region) >= thresholds.get(region.label, DEFAULT_THRESHOLD)]
+    """The predictions of a page whose score reaches the threshold of their label, or else the default one.
+
+    Of one box under several labels only the best scored label counts, as in what a detector hands out.
+    """
+    sure = [region for region in page.regions if score_of(region) >= thresholds.get(region.label, DEFAULT_THRESHOLD)]
+    best: dict[Box, Region] = {}
+    for region in sure:
+        if score_of(region) > score_of(best.setdefault(region.box, region)):
+            best[region.box] = region
+    return [region for region in sure if region.label == best[region.box].label]
 
 
 def _threshold(truth: Sequence[Page], predictions: Sequence[Page], label: str, iou: float) -> float:

@@ -73,7 +73,7 @@ class Validator:
         detector = Detector(self._checkpoint, TorchEngine(model))
         found: list[Page] = []
         problems: list[str] = []
-        for guess in detector.predict(self._images(problems), batch=batch, conf=0.0):
+        for guess in detector.predict(self._images(problems), batch=batch, conf=0.0, every_label=True):
             truth = self.truth[len(found)]
             page = guess.page or Page(truth.image, truth.width, truth.height)
             found.append(_rescaled(page, truth.width, truth.height))
