@@ -179,7 +179,7 @@ def pymupdf_rules(threads: int) -> Ask:
     def ask(page: dict[str, Any], image: Any) -> Iterator[Found]:
         with pymupdf.open(page["pdf"]) as document:
             source = document[page["page"]]
-            tables = [pymupdf.Rect(table.bbox) for table in source.find_tables().tables]
+            tables = [pymupdf.Rect(table.bbox) for table in source.find_tables(use_layout=False).tables]
             drawn = [pymupdf.Rect(item["bbox"]) for item in source.get_image_info()]
             drawn += [rect for rect in source.cluster_drawings() if not any(rect.intersects(table) for table in tables)]
         for label, boxes in (("table", tables), ("figure", drawn)):
@@ -241,7 +241,10 @@ def tesseract(threads: int) -> Ask:
     """The page analysis of Tesseract 5 without its recognition: tables and images; no score."""
     import tesserocr
 
-    reader = tesserocr.PyTessBaseAPI(path=os.environ.get("TESSDATA_PREFIX", TESSDATA), psm=tesserocr.PSM.AUTO_ONLY)
+    data = os.environ.get("TESSDATA_PREFIX", TESSDATA)
+    if not Path(data, "eng.traineddata").is_file():
+        raise SystemExit("needs Debian's tesseract-ocr-eng (or TESSDATA_PREFIX)")
+    reader = tesserocr.PyTessBaseAPI(path=data, psm=tesserocr.PSM.AUTO_ONLY)
     kinds = tesserocr.PT
     labels = {
         kinds.TABLE: "table",
