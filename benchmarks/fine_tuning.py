@@ -103,6 +103,7 @@ def settings(folder: Path, start: str | Path, out: Path, options: argparse.Names
         "warmup_ratio": 0.1,
         "per_device_train_batch_size": 8,
         "augment": True,
+        "bf16": True,
         "eval_strategy": "no",
         "save_steps": 100000,
     }
