@@ -130,7 +130,12 @@ def measured(folder: Path, start: str | Path, out: Path, options: argparse.Names
     )
     result = json.loads(scored.read_text())
     result = result.get("evaluation", result)
-    return {"minutes": round(minutes, 1), "map": result["map"], "ap50": result["ap50"], "per_label": result["per_label"]}
+    return {
+        "minutes": round(minutes, 1),
+        "map": result["map"],
+        "ap50": result["ap50"],
+        "per_label": result["per_label"],
+    }
 
 
 def main() -> None:
