@@ -117,7 +117,7 @@ def test_completion_works_in_the_shell_itself(tmp_path, shell):
         pytest.skip(f"there is no {shell} on this machine")
     folder = tmp_path / "bin"
     folder.mkdir()
-    start = f'#!/bin/sh\nexec {sys.executable} -c \'import sys; sys.argv[0] = "florentune"; '
+    start = f'#!/bin/sh\nexec "{sys.executable}" -c \'import sys; sys.argv[0] = "florentune"; '
     (folder / "florentune").write_text(start + 'from florentune.cli import main; main()\' "$@"\n')
     (folder / "florentune").chmod(0o755)
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(tmp_path), "TERM": "dumb"}

@@ -91,7 +91,9 @@ def test_the_unit_is_valid(tmp_path):
         pytest.skip("there is no systemd-analyze on this machine")
     unit = tmp_path / "florentune.service"
     text = (DEPLOY / "florentune.service").read_text(encoding="utf-8")
-    unit.write_text(text.replace("/opt/florentune/bin/florentune", sys.executable), encoding="utf-8")
+    program = tmp_path / "program"
+    program.symlink_to(sys.executable)
+    unit.write_text(text.replace("/opt/florentune/bin/florentune", str(program)), encoding="utf-8")
     command = ["systemd-analyze", "verify", "--man=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
