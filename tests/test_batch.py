@@ -172,7 +172,8 @@ def test_shards_make_one_run(tmp_path):
     source, out = documents(tmp_path / "in", 12), tmp_path / "out"
     jobs = collect([str(source)]).jobs
     parts = [collect([str(source)], shard=(index, 3)).jobs for index in range(3)]
-    assert all(parts)
+    parts.append([])  # a part of a small folder may hold no document
+    assert max(map(len, parts)) < len(jobs)
     assert sorted(job.id for part in parts for job in part) == sorted(job.id for job in jobs)
     for part in parts:
         run_batch(part, LocalPool(1, poisoned, settings_for(out)), settings_for(out), model="poisoned")
