@@ -227,3 +227,7 @@ def test_the_command_needs_no_file(place):
     assert isinstance(done.exception, ConfigError)
     assert "learning_rat: unknown key; did you mean 'learning_rate'?" in str(done.exception)
     assert "dataset" not in str(done.exception)
+
+
+def test_a_bare_no_is_the_choice_and_not_false(place):
+    assert load_config(None, [f"dataset={DEMO}", "eval_strategy=no"]).eval_strategy == "no"

@@ -265,6 +265,8 @@ def _aliases(values: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 def _parse(key: str, value: Any, problems: list[str]) -> Any:
     """The value in the key's type; the default (and a problem) where it is of another type or out of range."""
     default = KEYS[key].default
+    if value is False and "no" in (KEYS[key].metadata["choices"] or ()):
+        value = "no"  # YAML 1.1 reads a bare no as false
     try:
         parsed = _convert(value, _TYPES[key])
     except ValueError as error:
