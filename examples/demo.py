@@ -1,8 +1,8 @@
 """The whole job on your own machine, step by step: `make demo`.
 
 Generates papers, checks and converts them, fine-tunes nano with the LLaMA-Factory YAML, measures before and after, and
-finds the tables and figures of pages it never saw. The generated boxes hold the captions, a habit nano does not have, so
-that there is something to learn. Every step is a `florentune` command and is printed as such.
+finds the tables and figures of pages it never saw. The generated boxes hold the captions, a habit nano does not have,
+so that there is something to learn. Every step is a `florentune` command and is printed as such.
 """
 
 from __future__ import annotations
