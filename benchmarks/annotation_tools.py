@@ -33,7 +33,7 @@ print(json.dumps(found))
     "label-studio-sdk": """
 import json, sys
 from label_studio_sdk.converter.imports.coco import convert_coco_to_ls
-convert_coco_to_ls(sys.argv[1], sys.argv[1] + ".tasks.json", out_type="predictions", image_root_url="")
+convert_coco_to_ls(sys.argv[1], sys.argv[1] + ".tasks.json", out_type="predictions", image_root_url="/")
 names = [entry["name"] for entry in json.load(open(sys.argv[1]))["categories"]]
 found = []
 for task in json.load(open(sys.argv[1] + ".tasks.json")):
@@ -62,11 +62,12 @@ def environment(package: str, work: Path) -> Path:
 
 def labelled(work: Path, model: str) -> Path:
     """The COCO file that `florentune label` writes for three pages with a table each, one of them in a folder below."""
-    folder = work / "pages"
+    folder = work / "images"
     (folder / "more").mkdir(parents=True, exist_ok=True)
     for name, size in (("a_0.png", (850, 1100)), ("a_1.png", (1000, 800)), ("more/b_0.jpg", (1700, 2200))):
         page_with_table(*size).save(folder / name)
-    out = work / "boxes.json"
+    out = work / "annotations" / "boxes.json"  # where the COCO format, and so datumaro, has it
+    out.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "florentune", "label", str(folder), "--out", str(out), "--model", model]
     subprocess.run([*command, "--conf", "0"], check=True, stdout=subprocess.DEVNULL)
     return out
