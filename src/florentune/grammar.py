@@ -158,18 +158,22 @@ class RegionWalk:
             self._label_probability *= location_mass / (word_mass + location_mass)
             self._take_location(location_weights / location_mass)
         else:
-            shares = word_weights / (word_mass + location_mass)
+            total = word_mass + location_mass
             if not self._label_ids:
-                self._others = self._possible(words, shares, best)
-            self._take_word(int(words[best]), float(shares[best]))
+                self._others = self._possible(word_weights / total, best)
+            self._take_word(int(words[best]), float(word_weights[best]) / total)
 
-    def _possible(self, words: NDArray[np.int64], shares: NDArray[np.float64], best: int) -> list[tuple[str, float]]:
-        """The labels of one token that could begin here instead of the best word, with their probabilities."""
-        nodes = (
-            (self.grammar.root.children.get(int(word)), float(share)) for word, share in zip(words, shares, strict=True)
-        )
-        others = [(node.label if node and at != best else None, share) for at, (node, share) in enumerate(nodes)]
-        return [(label, share) for label, share in others if label is not None and share >= RUNNER_UP]
+    def _possible(self, shares: NDArray[np.float64], best: int) -> list[tuple[str, float]]:
+        """The labels of one token that could begin here instead of the best word, with their probabilities.
+
+        `shares` are those of `_words` at the root of the trie: the end, then its children. An open set has none.
+        """
+        nodes = enumerate(zip(self.grammar.root.children.values(), shares[1:], strict=False), start=1)
+        return [
+            (node.label, float(share))
+            for at, (node, share) in nodes
+            if at != best and node.label is not None and share >= RUNNER_UP
+        ]
 
     def _take_forced(self) -> bool:
         """Take the next token if the grammar leaves only one, and say whether it did."""
