@@ -23,6 +23,7 @@ from florentune.errors import CheckpointError, ConfigError, DiskFullError, NonFi
 from florentune.training import load_config, train
 from florentune.training.loop import Loop
 from florentune.training.objective import AnswerLoss
+from florentune.training.optimizer import Optimizer
 from florentune.training.state import find_state, load_state, verify
 from training_run import losses, make_workplace, settings, start, weights, words
 
@@ -92,6 +93,33 @@ def command_line(*arguments):
 
     sys.argv = ["florentune", *arguments]
     main()
+
+
+def in_processes(count, function, code=0):
+    """Fork `count` processes that find each other as torchrun's do; all must end with `code`. They get their rank."""
+    from accelerate import PartialState
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def ranked(rank):
+        if count > 1:
+            os.environ.update(
+                RANK=str(rank),
+                LOCAL_RANK=str(rank),
+                WORLD_SIZE=str(count),
+                LOCAL_WORLD_SIZE=str(count),
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(port),
+            )
+            PartialState._reset_state()
+        function(rank)
+
+    processes = [in_a_child(functools.partial(ranked, rank)) for rank in range(count)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [code] * count
 
 
 def wait_for(condition, process, seconds=60):
@@ -484,6 +512,39 @@ def test_what_never_fits_is_exit_6_with_advice(place, tmp_path, monkeypatch):
     assert caught.value.exit_code == 6
 
 
+def test_when_one_process_runs_out_of_memory_all_halve_together(place, tmp_path):
+    quiet = {"model_name_or_path": str(calm(place)), "max_steps": 3}
+
+    def target(rank):
+        if rank == 1:
+            limit_memory(pytest.MonkeyPatch(), 2)
+        run(place, tmp_path / "two", per_device_train_batch_size=4, **quiet)
+
+    run(place, tmp_path / "one", per_device_train_batch_size=8, **quiet)
+    in_processes(2, target)
+    assert list(losses(tmp_path / "two").values()) == pytest.approx(list(losses(tmp_path / "one").values()), rel=1e-5)
+    progress, _ = load_state(find_state(tmp_path / "two" / "checkpoints")[0])
+    assert (progress.global_batch, progress.micro_batch, progress.halvings) == (8, 2, 1)
+
+
+def test_what_never_fits_into_one_process_ends_all_with_exit_6(place, tmp_path):
+    def target(rank):
+        if rank == 1:
+            limit_memory(pytest.MonkeyPatch(), 0)
+        run(place, tmp_path / "run")
+
+    in_processes(2, target, code=OutOfMemoryError.exit_code)
+
+
+def test_memory_that_runs_out_beside_a_batch_is_exit_6_too(place, tmp_path, monkeypatch):
+    def starved(optimizer, step):
+        raise torch.OutOfMemoryError("no room for the moments")
+
+    monkeypatch.setattr(Optimizer, "apply", starved)
+    with pytest.raises(OutOfMemoryError, match=r"no room for the moments.*gradient_checkpointing"):
+        run(place, tmp_path / "run")
+
+
 # T9 and T10: several processes
 
 TWO = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port")
@@ -536,33 +597,6 @@ def test_a_dead_rank_ends_the_job(place, tmp_path):
 
 
 # T3 again: everywhere
-
-
-def in_processes(count, function):
-    """Fork `count` processes that find each other as torchrun's do, and wait; `function` gets the rank."""
-    from accelerate import PartialState
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def ranked(rank):
-        if count > 1:
-            os.environ.update(
-                RANK=str(rank),
-                LOCAL_RANK=str(rank),
-                WORLD_SIZE=str(count),
-                LOCAL_WORLD_SIZE=str(count),
-                MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=str(port),
-            )
-            PartialState._reset_state()
-        function(rank)
-
-    processes = [in_a_child(functools.partial(ranked, rank)) for rank in range(count)]
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * count
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import CheckpointError, NonFiniteError, OutOfMemoryError
 from .augment import generator
@@ -31,6 +30,7 @@ from .state import Progress, save_state
 _DROPOUT = 3
 _BAD_IN_A_ROW = 3
 _HALVINGS = 3
+ADVICE = "use gradient_checkpointing: true, freeze_vision_tower: true or finetuning_type: lora"
 
 
 class Loop:
@@ -42,9 +42,7 @@ class Loop:
         self.plan, self.learner, self.progress = plan, learner, progress
         self.config, self.processes, self.console = plan.config, processes, console
         self.objective = AnswerLoss(learner.model, plan.prompt).to(processes.device)
-        self.module: Any = self.objective
-        if processes.count > 1:
-            self.module = DistributedDataParallel(self.objective)
+        processes.copy_first(self.objective.state_dict().values())
         self.optimizer = Optimizer(learner.model, self.config, plan.total_steps)
         self.average = Average(self.optimizer.weights, self.config.ema) if self.config.ema else None
         self.metrics = JsonLines(self.config.output_dir / "metrics.jsonl")
@@ -122,7 +120,7 @@ class Loop:
         mine = [self.reader(place) for place in places]
         self.learner.train()
         began = time.monotonic()
-        self._backward(0, mine, sum(len(example.answer) for example in mine), len(mine) * self.processes.count)
+        self._gradients(0, mine, sum(len(example.answer) for example in mine))
         self.optimizer.clear()
         return time.monotonic() - began
 
@@ -141,12 +139,8 @@ class Loop:
         for example in mine:
             if example.problem:
                 self._skip_page(example)
-        while True:
-            try:
-                sums = self._backward(step, mine, tokens, len(batch))
-                break
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                self._halve(error)
+        sums = self._gradients(step, mine, tokens)
+        self.processes.add_up(self.optimizer.gradients())
         norm = self.optimizer.clip()
         loss, bad = self.processes.total(float(sums.sum())), ~torch.isfinite(sums)
         if math.isfinite(loss) and math.isfinite(norm):
@@ -161,29 +155,40 @@ class Loop:
         self.optimizer.clear()
         self._tick.norm = norm
 
-    def _backward(self, step: int, mine: Sequence[Example], tokens: int, pages: int) -> Tensor:
-        """Gradients of the mean cross-entropy over all answer tokens of the global batch; the sum of each page.
+    def _gradients(self, step: int, mine: Sequence[Example], tokens: int) -> Tensor:
+        """`_backward` of this process's pages, in micro-batches that fit into the memory of every process."""
+        while True:
+            sums, failure = None, ""
+            try:
+                sums = self._backward(step, mine, tokens)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = str(error)  # the error itself would keep the tensors of its frames alive
+            if not self.processes.any(sums is None) and sums is not None:
+                return sums
+            self._halve(failure)
 
-        Every process runs the same number of micro-batches, with an empty one where it has no page left.
+    def _backward(self, step: int, mine: Sequence[Example], tokens: int) -> Tensor:
+        """This process's part of the gradients of the mean cross-entropy over all `tokens` of the global batch.
+
+        Returns the summed cross-entropy of each page. The processes do not talk in here, so one that runs out of memory
+        leaves nobody waiting. One that has no page computes a blank one, to have a gradient of nothing to add.
         """
         self.optimizer.clear()
         micro = self.progress.micro_batch
-        rounds = math.ceil(math.ceil(pages / self.processes.count) / micro)
         sums = []
-        for turn in range(rounds):
-            part = list(mine[turn * micro : (turn + 1) * micro])
+        for turn in range(max(math.ceil(len(mine) / micro), 1)):
+            part = mine[turn * micro : (turn + 1) * micro]
             torch.manual_seed(
                 int(generator(_DROPOUT, self.config.seed, step, turn, self.processes.rank).integers(1 << 62))
             )
-            last = turn == rounds - 1
-            with contextlib.nullcontext() if last or self.processes.count == 1 else self.module.no_sync():
-                found = self._losses(self.module, part)
-                # DDP averages over the processes, the loss is a mean over the global batch
-                torch.autograd.backward(found.sum() * (self.processes.count / tokens))
+            found = self._losses(part)
+            torch.autograd.backward(found.sum() / tokens)
             sums.append(found.detach()[: len(part)])
         return torch.cat(sums).cpu()
 
-    def _losses(self, module: Any, part: Sequence[Example]) -> Tensor:
+    def _losses(self, part: Sequence[Example]) -> Tensor:
         """The summed cross-entropy of each page of a micro-batch; a page without pixels counts nothing."""
         answers = torch.from_numpy(padded_answers([e.answer for e in part] or [[0]]))
         for row, example in enumerate(part):
@@ -198,7 +203,7 @@ class Loop:
             pixels = torch.stack([self._pixels(example) for example in part] or [self._blank()])
         device = self.processes.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
-            found: Tensor = module(
+            found: Tensor = self.objective(
                 pixels.to(device) if pixels is not None else None,
                 features.to(device) if features is not None else None,
                 answers.to(device),
@@ -231,17 +236,16 @@ class Loop:
 
     # what goes wrong -------------------------------------------------------------------------------------------------
 
-    def _halve(self, error: Exception) -> None:
-        """Go on with half the micro-batch after running out of memory; raises what is something else."""
-        if not _is_out_of_memory(error):
-            raise error
+    def _halve(self, failure: str) -> None:
+        """Go on with half the micro-batch after a process ran out of memory; `failure` is empty in the others."""
         self.optimizer.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         micro = self.progress.micro_batch
-        advice = "use gradient_checkpointing: true, freeze_vision_tower: true or finetuning_type: lora"
-        if micro == 1 or self.progress.halvings >= _HALVINGS or self.processes.count > 1:
-            raise OutOfMemoryError(f"a micro-batch of {micro} pages does not fit into memory; {advice}") from error
+        if micro == 1 or self.progress.halvings >= _HALVINGS:
+            raise OutOfMemoryError(
+                f"a micro-batch of {micro} pages does not fit into memory{failure and f' ({failure})'}; {ADVICE}"
+            )
         self.progress.micro_batch = math.ceil(micro / 2)
         self.progress.halvings += 1
         self.console.warn(
@@ -322,7 +326,7 @@ class Loop:
             size = self.config.per_device_eval_batch_size
             for first in range(0, len(samples), size):
                 part = [reader((0, index)) for index in range(first, min(first + size, len(samples)))]
-                total += float(self._losses(self.objective, part).sum())
+                total += float(self._losses(part).sum())
                 tokens += sum(len(example.answer) for example in part if not example.problem)
                 advance(first + len(part))
         finally:
@@ -345,7 +349,8 @@ def _all_finite(weights: list[Tensor]) -> bool:
     return bool(torch.isfinite(norms).all())
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch or Python means that memory, of the device or the machine, did not suffice."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return "can't allocate memory" in str(error) or "out of memory" in str(error).lower()

@@ -12,7 +12,7 @@ from .batches import IGNORED
 
 
 class AnswerLoss(nn.Module):
-    """A Florence-2 and its detection prompt as one module, so that DDP sees a single forward.
+    """A Florence-2 and its detection prompt.
 
     The encoder reads the image tokens, then the prompt; the decoder reads the answer shifted right by one.
     """

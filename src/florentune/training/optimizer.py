@@ -104,6 +104,10 @@ class Optimizer:
         """Forget the gradients."""
         self._adamw.zero_grad(set_to_none=True)
 
+    def gradients(self) -> list[Tensor]:
+        """The gradients there are, in the order of the weights."""
+        return [weight.grad for weight in self.weights.values() if weight.grad is not None]
+
     def clip(self) -> float:
         """Clip the gradients to max_grad_norm (0: not at all) and return their norm before, which may be NaN."""
         limit = self._config.max_grad_norm or math.inf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed
 from accelerate import PartialState
+from torch import Tensor
 
 
 class Processes:
@@ -53,6 +54,19 @@ class Processes:
         found = found.to(self.device)
         torch.distributed.all_reduce(found)
         return float(found)
+
+    def add_up(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes, which give the same shapes in the same order."""
+        if self.count > 1:
+            under_way = [torch.distributed.all_reduce(tensor, async_op=True) for tensor in tensors]
+            for work in under_way:
+                work.wait()
+
+    def copy_first(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by the first process's."""
+        if self.count > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
 
     def from_first(self, value: Any) -> Any:
         """What the first process holds, for all (numbers, text and lists of them)."""

@@ -18,7 +18,7 @@ import torch
 import transformers
 import yaml
 
-from ..errors import CheckpointError, ConfigError, FlorentuneError
+from ..errors import CheckpointError, ConfigError, FlorentuneError, OutOfMemoryError
 from ..evaluation import read_predictions
 from ..files import read_json, write_json, written_whole
 from ..model.florence import load_model
@@ -26,7 +26,7 @@ from .config import TrainConfig
 from .console import Console
 from .interrupt import StopRequest
 from .learner import Learner
-from .loop import Loop
+from .loop import ADVICE, Loop, is_out_of_memory
 from .plan import Plan, make_plan, summary
 from .processes import Processes
 from .state import Progress, find_state, load_state, locked, require_space, sweep, verify
@@ -76,6 +76,10 @@ def train(config: TrainConfig, *, dry_run: bool = False) -> TrainResult:
     with hold, _deterministic(), StopRequest(console.say) as stop:
         try:
             return _Run(config, processes, console, stop).go(dry_run)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(f"out of memory: {error}; {ADVICE}") from error
         finally:
             console.stop()
             processes.close()
