@@ -1,4 +1,4 @@
-"""What florentune writes, read by the programs of others: stock transformers, Node, LLaMA-Factory."""
+"""What florentune writes, read by the programs of others: stock transformers, peft, Node, LLaMA-Factory."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from florentune.formats.convert import convert
 from florentune.model.checkpoint import open_checkpoint
 from florentune.model.preprocess import Preprocessor
 from tiny_model import tiny_checkpoint
+from training_run import make_workplace, settings
 
 torch = pytest.importorskip("torch")
 OLDEST_TRANSFORMERS = "transformers==5.13.0"
@@ -118,6 +119,43 @@ def test_transformers_loads_it_offline_and_writes_the_same_tokens(native, tmp_pa
     assert found["answer"] == here["answer"]
     assert found["input_ids"] == here["input_ids"]
     assert load_detector(native, engine="torch").labels == ("table", "figure")
+
+
+PEFT = """
+import json, sys
+sys.modules["florentune"] = None
+import torch
+from peft import PeftModel
+from transformers import Florence2ForConditionalGeneration
+base, adapter, merged = sys.argv[1:]
+load = Florence2ForConditionalGeneration.from_pretrained
+adapted = PeftModel.from_pretrained(load(base), adapter).eval()
+image = adapted.config.image_token_id
+inputs = {
+    "input_ids": torch.tensor([[image] * 17 + [0, 300, 301, 302, 2]]),
+    "pixel_values": torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64),
+    "decoder_input_ids": torch.tensor([[2, 0, 5, 6]]),
+}
+with torch.no_grad():
+    plain, found, whole = (model(**inputs).logits for model in (load(base), adapted, load(merged)))
+print(json.dumps({
+    "lora": sum("lora_" in name for name in adapted.state_dict()),
+    "learned": (found - plain).abs().max().item(), "apart": (found - whole).abs().max().item(),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_peft_loads_the_adapter_of_a_run(tmp_path):
+    from florentune.training import load_config, train
+
+    place, output = make_workplace(tmp_path / "place"), tmp_path / "run"
+    changes = {"max_steps": 3, "finetuning_type": "lora", "lora_rank": 4}
+    train(load_config(None, settings(place, output, **changes)))
+    found = run(sys.executable, "-W", "ignore", "-c", PEFT, place / "tiny", output / "adapter", output / "last")
+    assert found["lora"] > 0
+    assert found["learned"] > 1e-4
+    assert found["apart"] < 1e-5
 
 
 def page():
