@@ -260,9 +260,9 @@ def corrections() -> dict[str, list[Any]]:
     return {record["image"]: record["objects"] for record in map(json.loads, lines)}
 
 
-def label_paper(job: tuple[Path, Path, Path, set[str]]) -> list[dict[str, Any]]:
-    """Label every page of one PDF; writes the page images."""
-    file, out, teacher_file, excluded = job
+def label_paper(job: tuple[Path, Path, Path, set[str], int]) -> list[dict[str, Any]]:
+    """Label one PDF, each page with a caption and every n-th of the others; writes the page images."""
+    file, out, teacher_file, excluded, every = job
     document = pypdfium2.PdfDocument(file)
     arxiv = re.search(r"\d{4}\.\d{4,5}", file.name)
     mine = {hashlib.sha256(file.read_bytes()).hexdigest(), title_of(document), arxiv.group() if arxiv else ""}
@@ -273,8 +273,11 @@ def label_paper(job: tuple[Path, Path, Path, set[str]]) -> list[dict[str, Any]]:
         page = document[index]
         if not (200 < page.get_width() < 1200 and 200 < page.get_height() < 1200) or page.get_rotation():
             continue
+        lines = text_lines(page)
+        if index % every and not any(CAPTION.match(text) for text, _ in lines):
+            continue
         image = page.render(scale=DPI / 72).to_pil().convert("RGB")
-        record = label_page(image, text_lines(page), teacher(image))
+        record = label_page(image, lines, teacher(image))
         name = f"{file.stem[:40]}_{index}.jpg"
         if name in corrected:
             record |= {"objects": corrected[name], "drop": None, "by_eye": True}
@@ -290,11 +293,13 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--exclude", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=1, help="of pages without a caption, label every n-th")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     excluded = excluded_keys(options.exclude)
-    jobs = [(file, options.out, options.teacher, excluded) for file in sorted(options.papers.rglob("*.pdf"))]
+    files = sorted(options.papers.rglob("*.pdf"))
+    jobs = [(file, options.out, options.teacher, excluded, options.every) for file in files]
     kept = dropped = 0
     with multiprocessing.Pool(options.workers) as pool, (options.out / "pages.jsonl").open("w") as stream:
         for records in pool.imap_unordered(label_paper, jobs):
