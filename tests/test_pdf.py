@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -128,12 +129,33 @@ def test_the_memory_of_the_parent_is_not_held_against_a_crashed_child(tmp_path):
 
 def test_a_stopped_child_is_a_timeout(tmp_path):
     path = write_pdf(tmp_path / "a.pdf", [[(9, 9, 9, "a")]] * 5)
-    with PdfReader(deadline=2) as reader:
-        reader.open(path)
+    with PdfReader(deadline=0.1) as reader:
+        pages = reader.pages(path)
+        next(pages)
         os.kill(reader._process.pid, signal.SIGSTOP)
-        with pytest.raises(PdfError) as error:
-            reader.page(path, 0)
-        assert error.value.reason == "timeout"
+        failures = [page for page in pages if isinstance(page, PageFailure)]
+    assert [(failure.index, failure.reason) for failure in failures] == [(1, "timeout")]
+
+
+def test_a_busy_machine_costs_no_page(tmp_path):
+    """Deadlines are CPU time: a child that has to wait three times as long for its turn is waited for."""
+    path = write_pdf(tmp_path / "a.pdf", [[(9, 9, 9, "a")]])
+    with PdfReader(deadline=0.2) as reader:
+        reader.open(path)
+        child = reader._process.pid
+        os.kill(child, signal.SIGSTOP)
+        threading.Timer(0.6, os.kill, (child, signal.SIGCONT)).start()
+        assert reader.page(path, 0).words[0].text == "a"
+
+
+def test_a_page_that_takes_too_much_cpu_time_is_a_timeout_and_the_rest_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("florentune.pdf.reader._ON_THE_CLOCK", 600)  # else a very busy machine meets that first
+    words = [(9 + i % 500, 9 + i % 700, 9, "word" * 20) for i in range(8000)]
+    good = [(9, 9, 9, "a")]
+    path = write_pdf(tmp_path / "a.pdf", [words, good, good, words, good, good])
+    with PdfReader(deadline=0.2) as reader:
+        found = [getattr(page, "reason", "") for page in reader.pages(path)]
+    assert found == ["timeout", "", "", "timeout", "gave_up"]
 
 
 def test_render_pages_raises_or_lists_what_fails(tmp_path):

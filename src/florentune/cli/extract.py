@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..pdf import DEADLINE
+from .predict import Deadline, Passwords
+
 if TYPE_CHECKING:
     from ..extraction.batch import Progress
     from ..extraction.inputs import Job
@@ -37,25 +40,26 @@ def command(
     workers: Annotated[
         int, typer.Option(help="Processes, or Ray actors; 0 means one a core, of the cluster with --ray.")
     ] = 0,
-    dpi: Annotated[float, typer.Option(help="Resolution of the pages and crops.")] = 200.0,
+    dpi: Annotated[float, typer.Option(min=36, max=1200, help="Resolution of the pages and crops.")] = 200.0,
     crops: Annotated[bool, typer.Option("--crops/--no-crops", help="Write PNG crops.")] = True,
     clips: Annotated[bool, typer.Option("--clips", help="Write each region as a vector PDF too.")] = False,
     shard: Annotated[str | None, typer.Option(help="I/N: only the I-th of N parts, counted from 0.")] = None,
     ray: Annotated[str | None, typer.Option(help="Ray cluster: host:port, auto, or local.")] = None,
-    retry: Annotated[str | None, typer.Option(help="Do documents again that failed: failed or failed:REASON.")] = None,
-    deadline: Annotated[float, typer.Option(help="Seconds PDFium may take for a page.")] = 8.0,
-    silence: Annotated[float, typer.Option(help="Seconds without a page after which a worker is replaced.")] = 300.0,
-    password: Annotated[
-        list[str] | None, typer.Option(envvar="FLORENTUNE_PDF_PASSWORD", help="Tried on encrypted PDFs; repeatable.")
+    retry: Annotated[
+        str | None, typer.Option(help="Do documents again: failed, partial, or either with a reason (failed:timeout).")
     ] = None,
+    deadline: Deadline = DEADLINE,
+    silence: Annotated[float, typer.Option(help="Seconds without a page after which a worker is replaced.")] = 300.0,
+    password: Passwords = None,
     finalize: Annotated[bool, typer.Option("--finalize", help="Only gather the tables of a sharded run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a document, then a summary.")] = False,
 ) -> None:
-    """Take the tables and figures out of PDFs, each with kind, number, caption, place and crop.
+    """Take the tables and figures out of PDFs, with captions.
 
-    Every document gets a folder OUT/<id[:2]>/<id> with document.json, figures.json (the fields of pdffigures2) and the
-    crops. At the end OUT/documents.jsonl, figures.parquet (figures.jsonl without pyarrow) and summary.json list them
-    all. Exit code 1 means that some document was not read completely; OUT/documents.jsonl says why.
+    Each has its kind, number, caption, place and crop. Every document gets a folder OUT/<id[:2]>/<id> with
+    document.json, figures.json (the fields of pdffigures2) and the crops. At the end OUT/documents.jsonl,
+    figures.parquet (figures.jsonl without pyarrow) and summary.json list them all. Exit code 1 means that some
+    document was not read completely; OUT/documents.jsonl says why.
 
     Examples:
 
@@ -98,8 +102,6 @@ def _settings(
 
     if re.match(r"[a-zA-Z][\w+.-]+:/", str(out)):
         raise InputError(f"--out {out} is a URL, but results are renamed into place, which needs a file system")
-    if not 36 <= dpi <= 1200 or deadline <= 0:
-        raise InputError(f"--dpi {dpi:g} and --deadline {deadline:g} must be within 36..1200 and above 0")
     options = Options(dpi=dpi, crops=crops, clips=clips)
     config = config_of(f"{identity(model)} {engine}", options, __version__)
     return Settings(str(out), config, options, deadline, passwords)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import FlorentuneError, InputError, PdfError
+from ..pdf import DEADLINE
+from .predict import Deadline, Passwords
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ..pdf import RenderedPage
+
+    Render = Callable[..., Iterator[RenderedPage]]
 
 SETTINGS = {"no_args_is_help": True}
 
@@ -28,17 +35,19 @@ def command(
         Path | None, typer.Option(help="Folder for the pages of PDFs; `images` beside --out if not given.")
     ] = None,
     dpi: Annotated[float, typer.Option(min=20, max=600, help="Resolution PDFs are rendered at.")] = 200.0,
+    deadline: Deadline = DEADLINE,
+    password: Passwords = None,
     batch: Annotated[int, typer.Option(min=1, help="Pages a model run; bounds the memory.")] = 4,
     engine: Annotated[str, typer.Option(help="torch, onnx or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 (torch).")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a model run; all cores if not given.")] = None,
     base: Annotated[str | None, typer.Option(help="The base model of bare weights or of an adapter.")] = None,
 ) -> None:
-    """Let a model draw the first boxes of a data set, as a COCO file for CVAT, Label Studio or training.
+    """Let a model draw the first boxes of a data set.
 
-    Names in the file are relative to the folder, and every annotation has its score. With PDFs, their pages are
-    rendered into --pages and images are copied there too, so that one folder holds all. What cannot be read is left
-    out and named; exit code 1 when there was any.
+    Writes a COCO file for CVAT, Label Studio or training. Names in the file are relative to the folder, and every
+    annotation has its score. With PDFs, their pages are rendered into --pages and images are copied there too, so
+    that one folder holds all. What cannot be read is left out and named; exit code 1 when there was any.
 
     \b
     florentune label scans/ --out boxes.json
@@ -47,6 +56,7 @@ def command(
     """
     from ..detector import load_detector
     from ..formats import DataSet, write
+    from ..pdf import render_pages
     from .predict import find_inputs, with_progress
 
     files = find_inputs([str(source)])
@@ -56,7 +66,8 @@ def command(
     detector = load_detector(model, engine=engine, device=device, threads=threads, base=base)
     failures: list[FlorentuneError] = []
     found = []
-    images = _images(files, root, pages, dpi, failures)
+    render = partial(render_pages, dpi=dpi, deadline=deadline, passwords=password or ())
+    images = _images(files, root, pages, render, failures)
     for prediction in with_progress(detector.predict(images, batch=batch, conf=conf), len(files)):
         if prediction.page is not None:
             found.append(prediction.page)
@@ -74,14 +85,14 @@ def command(
 
 
 def _images(
-    files: list[Path], root: Path, pages: Path | None, dpi: float, failures: list[FlorentuneError]
+    files: list[Path], root: Path, pages: Path | None, render: Render, failures: list[FlorentuneError]
 ) -> Iterator[tuple[str, Path | Image.Image]]:
     """Names and images of all files; with `pages` every image is written there under its name."""
     taken: set[str] = set()
     for file in files:
         name = file.relative_to(root).as_posix()
         if _is_pdf(file):
-            yield from _pdf_pages(file, name, pages or root, dpi, failures, taken)
+            yield from _pdf_pages(file, name, pages or root, render, failures, taken)
             continue
         _claim(name, file, taken)
         if pages is not None and file.is_file():
@@ -93,15 +104,15 @@ def _images(
 
 
 def _pdf_pages(
-    file: Path, name: str, pages: Path, dpi: float, failures: list[FlorentuneError], taken: set[str]
+    file: Path, name: str, pages: Path, render: Render, failures: list[FlorentuneError], taken: set[str]
 ) -> Iterator[tuple[str, Image.Image]]:
     """The pages of a PDF, each written to `pages` as NAME_INDEX.png, counted from 0."""
     from ..files import written_whole
-    from ..pdf import PageFailure, render_pages
+    from ..pdf import PageFailure
 
     failed: list[PageFailure] = []
     try:
-        for page in render_pages(file, dpi, failures=failed):
+        for page in render(file, failures=failed):
             image = f"{Path(name).with_suffix('').as_posix()}_{page.index}.png"
             _claim(image, file, taken)
             with written_whole(pages / image, "wb") as stream:

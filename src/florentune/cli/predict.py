@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FlorentuneError, InputError, PdfError
+from ..pdf import DEADLINE
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from ..regions import Page
 
 SETTINGS = {"no_args_is_help": True}
+
+Deadline = Annotated[float, typer.Option(min=0.1, help="Seconds of CPU time PDFium may take for a page.")]
+Passwords = Annotated[
+    list[str] | None,
+    typer.Option("--password", envvar="FLORENTUNE_PDF_PASSWORD", help="Tried on encrypted PDFs; repeatable."),
+]
 
 
 class Format(StrEnum):
@@ -51,6 +58,8 @@ def command(
     beams: Annotated[int, typer.Option(min=1, max=16, help="With --free: beams of the torch engine.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Pages a model run; bounds the memory.")] = 4,
     dpi: Annotated[float, typer.Option(min=20, max=600, help="Resolution PDFs are rendered at.")] = 200.0,
+    deadline: Deadline = DEADLINE,
+    password: Passwords = None,
     engine: Annotated[str, typer.Option(help="torch, onnx or auto.")] = "auto",
     dtype: Annotated[
         str | None,
@@ -60,7 +69,7 @@ def command(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a model run; all cores if not given.")] = None,
     base: Annotated[str | None, typer.Option(help="The base model of bare weights or of an adapter.")] = None,
 ) -> None:
-    """Find tables, figures and whatever else the model was trained on.
+    """Find tables and figures, or what the model was trained on.
 
     Every input page ends in exactly one result; one that cannot be read is named with a reason and the rest goes on.
     Exit code 1 when some pages failed, the failure's own code when it was the only page.
@@ -81,7 +90,7 @@ def command(
     paths = find_inputs(inputs)
     detector = load_detector(model, engine=engine, dtype=dtype, device=device, threads=threads, base=base)
     options = {"batch": batch, "conf": conf, "task": task, "free": free, "beams": beams}
-    pages = _Pages(detector, options, dpi, keep=out is not None)
+    pages = _Pages(detector, options, dpi, deadline, password or (), keep=out is not None)
     writer = _Writer(out, crops, detector.labels or ()) if out is not None else None
     failures: list[FlorentuneError] = []
     count = 0
@@ -102,6 +111,8 @@ class _Pages:
     detector: Detector
     options: dict[str, Any]
     dpi: float
+    deadline: float
+    passwords: Sequence[str]
     keep: bool
     rendered: dict[str, Image.Image] = field(default_factory=dict)
 
@@ -136,10 +147,11 @@ class _Pages:
                 yield name, page.image
 
         try:
-            with PdfReader() as reader:
+            with PdfReader(deadline=self.deadline, passwords=self.passwords) as reader:
                 yield from self.detector.predict(images(reader), **self.options)
         except PdfError as error:
-            failed.append(Prediction(str(path), error=error))
+            message = str(error) if str(path) in str(error) else f"{path}: {error}"
+            failed.append(Prediction(str(path), error=PdfError(message, reason=error.reason)))
         yield from failed
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DiskFullError, FlorentuneError, InputError, MissingExtraError
-from ..pdf import PdfReader
+from ..pdf import DEADLINE, PdfReader
 from .document import Options, PageDetector, failure_record, process_document
 from .inputs import Job, opened
 
@@ -27,7 +27,7 @@ class Settings:
     out: str
     config: str
     options: Options
-    deadline: float = 8.0
+    deadline: float = DEADLINE
     passwords: Sequence[str] = ()
 
 

@@ -11,6 +11,8 @@ header and a raw body; the child begins with an empty one when it is ready:
     {"do": "clip", "index", "box"}                 -> {} + a PDF of one page that shows only the box
     whatever fails                                 -> {"reason", "message"}
 
+Every request has "seconds", the CPU time it may take, and every answer "cpu", what all answers have taken so far.
+
 Coordinates are points (1/72 inch) of the page as it is shown: after crop box and rotation, origin at the top left.
 """
 
@@ -23,9 +25,11 @@ import json
 import math
 import mmap
 import os
+import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,13 +73,8 @@ def limit(memory: int) -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """End this process after that many more seconds of CPU time, even when its parent is gone."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        ceiling = math.ceil(used.ru_utime + used.ru_stime + seconds) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (ceiling, resource.RLIM_INFINITY))
+    """End this process (SIGPROF) after that many more seconds of CPU time, even when its parent is gone."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 class Server:
@@ -110,8 +109,8 @@ class Server:
             except self.pdfium.PdfiumError as error:
                 if error.err_code != _PASSWORD_ERROR:
                     raise Refused(*_why_not(bytes(data[:_HEAD]), str(error))) from None
-        known = "none of the passwords given opens it" if passwords else "a password is needed to open it"
-        raise Refused("password", known)
+        wanted = "none of the passwords given opens it" if passwords else "a password is needed to open it"
+        raise Refused("password", f"it is encrypted: {wanted}")
 
     def do_page(self, index: int, dpi: float, max_pixels: int) -> tuple[dict[str, Any], Any]:
         page = self._page(index)
@@ -320,6 +319,7 @@ def main() -> None:
     limit(int(sys.argv[1]))
     channel = socket.socket(fileno=0)
     server = Server()
+    start = time.process_time()
     channel.sendall(FRAME.pack(0, 0))  # ready: from now on the parent's deadlines count
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
@@ -327,7 +327,7 @@ def main() -> None:
             request = json.loads(_received(channel, header))
             limit_cpu(request.pop("seconds"))
             found, body = server.answer(request)
-            text = json.dumps(found).encode()
+            text = json.dumps({**found, "cpu": time.process_time() - start}).encode()
             channel.sendall(FRAME.pack(len(text), len(body)) + text)
             channel.sendall(body)
     os._exit(0)  # PDFium's own clean-up can hang on what a broken document left behind

@@ -2,6 +2,9 @@
 
 PDFium is not thread-safe and a PDF of two kilobytes can make it abort or ask for gigabytes, so it runs in a child
 (`child.py`) with an address-space limit, gets a deadline for every page, and is replaced when it dies.
+
+Deadlines are seconds of CPU time, so that a page that can be read is read on a busy machine too; a child that neither
+works nor answers is given thirty times as long on the clock.
 """
 
 from __future__ import annotations
@@ -18,20 +21,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import PdfError
 from ..regions import Box
 from .child import FRAME
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEADLINE = 8.0
 MEMORY = 1536 * 2**20
 MAX_BYTES = 2**30
 MAX_PIXELS = 25_000_000
 MAX_HEADER = 64 * 2**20
 _START_SECONDS = 60.0
-_LEAST_SECONDS = 1.0  # what a good page gets even after bad ones used up the document's patience
+_ON_THE_CLOCK = 30  # seconds a child may take for one of CPU time
+_LEAST_SECONDS = 1.0  # what a page gets even after bad ones used up the document's patience
 _PAGES_PER_CHILD = 5000
 
 
@@ -105,8 +111,8 @@ class PdfReader:
 
     Args:
         memory: bytes of address space of the child.
-        deadline: seconds a page may take; also what opening a document and all its failing pages may take
-            together (and one second more), so that is what a document costs beyond its good pages.
+        deadline: seconds of CPU time a page may take; also what opening a document and all its failing pages may
+            take together (and two seconds more), so that is what a document costs beyond its good pages.
         max_pixels: pages that would be larger at the dpi asked for are rendered smaller.
         passwords: tried in turn on documents that need one.
     """
@@ -115,7 +121,7 @@ class PdfReader:
         self,
         *,
         memory: int = MEMORY,
-        deadline: float = 8.0,
+        deadline: float = DEADLINE,
         max_pixels: int = MAX_PIXELS,
         passwords: Sequence[str] = (),
     ) -> None:
@@ -128,6 +134,7 @@ class PdfReader:
         self._channel: socket.socket | None = None
         self._opened: Path | None = None
         self._served = 0
+        self._cpu = 0.0
         self._patience = deadline
 
     def __enter__(self) -> Self:
@@ -158,30 +165,34 @@ class PdfReader:
         check_file(path)
         if self._served > _PAGES_PER_CHILD:
             self.close()
-        started, self._opened = time.monotonic(), None
+        before, self._opened = self._used(), None
         count = self._reopen(path)
-        self._patience = self.deadline - (time.monotonic() - started)
+        self._patience = self.deadline - (self._cpu - before)
         return count
 
     def pages(self, path: Path, dpi: float = 200.0) -> Iterator[RenderedPage | PageFailure]:
         """Every page of a PDF in order, one in memory at a time. Raises PdfError where `open` does.
 
-        The iterator ends early, with a PageFailure for the first page not tried (reason "gave_up"), when the pages
-        that failed took `deadline` seconds in sum.
+        When the pages that failed took `deadline` seconds in sum, the rest get a second each, and after the next one
+        that fails the iterator ends, with a PageFailure for the first page not tried (reason "gave_up").
         """
         total = self.open(path)
         for index in range(total):
+            last_try = self._patience <= 0
             try:
                 yield self.page(path, index, dpi)
             except PdfError as error:
                 yield PageFailure(index, error.reason, str(error))
-                if self._patience <= 0 and index + 1 < total:
+                if last_try and index + 1 < total:
                     left = f"the {total - index - 1} pages from here on were not tried"
-                    yield PageFailure(index + 1, "gave_up", f"{left}: failing pages took {self.deadline:g} s")
+                    cost = f"those that failed took {self.deadline:g} s of CPU time"
+                    yield PageFailure(index + 1, "gave_up", f"{left}: {cost}")
                     return
 
     def page(self, path: Path, index: int, dpi: float = 200.0) -> RenderedPage:
         """One page of the document as an image with its words. Raises PdfError."""
+        from PIL import Image
+
         header, body = self._ask_about(path, do="page", index=index, dpi=dpi, max_pixels=self.max_pixels)
         size = int(header["width"]), int(header["height"])
         if size[0] * size[1] > self.max_pixels or len(body) != size[0] * size[1] * 3:
@@ -201,15 +212,15 @@ class PdfReader:
         return bytes(body)
 
     def _ask_about(self, path: Path, **request: Any) -> tuple[dict[str, Any], bytearray]:
-        """Ask about the open document; time spent on an answer that fails is taken off its patience."""
-        started = time.monotonic()
+        """Ask about the open document; what an answer that fails has cost is taken off its patience."""
+        before = self._used()
         try:
             if self._opened != path:
                 self._reopen(path)
             self._served += 1
             return self._ask(request, max(min(self.deadline, self._patience), min(_LEAST_SECONDS, self.deadline)))
         except PdfError:
-            self._patience -= time.monotonic() - started
+            self._patience -= self._cpu - before
             raise
 
     def _reopen(self, path: Path) -> int:
@@ -222,7 +233,7 @@ class PdfReader:
         if self._process is None:
             self._start()
             self._await_start()
-        end = time.monotonic() + seconds
+        end = time.monotonic() + _ON_THE_CLOCK * seconds
         try:
             self._send({**request, "seconds": seconds})
             header_size, body_size = FRAME.unpack(self._receive(FRAME.size, end))
@@ -230,15 +241,23 @@ class PdfReader:
                 raise EOFError
             header = json.loads(self._receive(header_size, end))
             body = self._receive(body_size, end)
+            cpu = float(header.pop("cpu"))
         except TimeoutError:
             self.close()
             self.respawns += 1
-            raise PdfError(f"took longer than {seconds:.1f} s", reason="timeout") from None
-        except (EOFError, OSError, ValueError):
-            raise self._death() from None
+            self._cpu += seconds  # none of it was used, and all of it was waited for
+            message = f"did not answer within {_ON_THE_CLOCK * seconds:.1f} s"
+            raise PdfError(message, reason="timeout") from None
+        except (EOFError, OSError, ValueError, KeyError):
+            raise self._death(seconds) from None
+        self._cpu = cpu
         if "reason" in header:
             raise PdfError(str(header["message"]), reason=str(header["reason"]))
         return header, body
+
+    def _used(self) -> float:
+        """Seconds of CPU time the running child has used, as far as it has told."""
+        return self._cpu if self._process else 0.0
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -250,7 +269,7 @@ class PdfReader:
             self._process = subprocess.Popen(
                 command, stdin=theirs.fileno(), stdout=quiet, stderr=quiet, start_new_session=True
             )
-        self._channel, self._served = ours, 0
+        self._channel, self._served, self._cpu = ours, 0, 0.0
 
     def _await_start(self) -> None:
         """Wait until the child has loaded PDFium: that takes its time on a busy machine and is no document's fault."""
@@ -278,8 +297,8 @@ class PdfReader:
             view = view[got:]
         return data
 
-    def _death(self) -> PdfError:
-        """The error for a child that died: by its peak memory and its signal."""
+    def _death(self, seconds: float) -> PdfError:
+        """The error for a child that died within so many seconds: by its peak memory and its signal."""
         process = self._process
         assert process is not None
         self._channel.close()  # type: ignore[union-attr]
@@ -288,10 +307,11 @@ class PdfReader:
         process.returncode = os.waitstatus_to_exitcode(status)
         self._process = self._channel = self._opened = None
         self.respawns += 1
+        self._cpu = usage.ru_utime + usage.ru_stime
         code = process.returncode
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        if code == -signal.SIGXCPU:
-            return PdfError("used up its CPU time", reason="timeout")
+        if code == -signal.SIGPROF:
+            return PdfError(f"takes more than {seconds:.1f} s of CPU time", reason="timeout")
         peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         if peak > self.memory * 0.6 and usage.ru_maxrss > self._inherited:
             return PdfError(f"needs more than {self.memory / 2**20:.0f} MiB of memory", reason="memory")
@@ -302,14 +322,15 @@ def render_pages(
     path: Path | str,
     dpi: float = 200.0,
     *,
+    deadline: float = DEADLINE,
     passwords: Sequence[str] = (),
     failures: list[PageFailure] | None = None,
 ) -> Iterator[RenderedPage]:
-    """The pages of a PDF as RGB images with their words, one in memory at a time.
+    """The pages of a PDF as RGB images with their words, one in memory at a time; see `PdfReader`.
 
     Pages that cannot be read are appended to `failures`; without that list the first one raises PdfError.
     """
-    with PdfReader(passwords=passwords) as reader:
+    with PdfReader(deadline=deadline, passwords=passwords) as reader:
         for page in reader.pages(Path(path), dpi):
             if isinstance(page, RenderedPage):
                 yield page
