@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from florentune import __version__
 from florentune.cli import COMMANDS
 
 HEAVY = ["torch", "transformers", "accelerate", "matplotlib", "onnxruntime", "typst", "fastapi", "PIL", "numpy"]
@@ -25,9 +26,14 @@ def test_help_imports_nothing_heavy(command):
 
 
 def test_every_command_is_listed_with_what_it_does():
-    lines = run("--help").stdout
+    listed = run("--help").stdout.split("Commands:")[1]
     for command in COMMANDS:
-        assert f"\n  {command} " in lines
+        assert f"\n  {command} " in listed
+    assert "..." not in listed, "a first sentence is too long for 80 columns"
+
+
+def test_the_version_is_that_of_the_package():
+    assert run("--version", blocked=HEAVY).stdout == f"florentune {__version__}\n"
 
 
 def test_an_unknown_command_is_met_with_a_suggestion():

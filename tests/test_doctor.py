@@ -62,6 +62,13 @@ def test_everything_there_is_exit_0(told):
     assert all(f"[{extra}] ready" in out for extra in doctor.EXTRAS)
 
 
+def test_it_fits_80_columns(told, installed):
+    assert max(map(len, told()[1].splitlines())) <= 80
+    for line in EXTRAS["train"]:
+        del installed[re.split(r"[\[<>=; ]", line)[0]]
+    assert max(map(len, told()[1].splitlines())) <= 80
+
+
 def test_a_missing_package_of_an_extra_is_named_with_the_command_that_brings_it(told, installed):
     del installed["peft"]
     code, out = told()

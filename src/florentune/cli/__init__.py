@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..errors import FlorentuneError
 
 COMMANDS = (
@@ -47,10 +49,25 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+    app.callback()(_options)
     for name in COMMANDS:
         module = import_module(f".{name.replace('-', '_')}", __name__)
         app.command(name, **getattr(module, "SETTINGS", {}))(module.command)
     return app
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"florentune {__version__}")
+        raise typer.Exit()
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

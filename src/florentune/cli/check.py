@@ -30,9 +30,10 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and all findings as JSON.")] = False,
 ) -> None:
-    """Say what is wrong with a data set: file, place and remedy of every defect.
+    """Say what is wrong with a data set.
 
-    Exit code 1 when there are errors, 2 when a file cannot be read at all; warnings and notes are no errors.
+    Every defect is named with its file, its place and a remedy. Exit code 1 when there are errors, 2 when a file
+    cannot be read at all; warnings and notes are no errors.
 
     Examples:
 

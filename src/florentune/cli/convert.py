@@ -66,7 +66,7 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Convert annotations between COCO, YOLO, LLaMA-Factory (sharegpt) and JSON lines.
+    """Convert between COCO, YOLO, LLaMA-Factory and JSON lines.
 
     Labels come from the file. What is left out or changed is counted, listed and never silent.
 

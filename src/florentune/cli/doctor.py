@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+import textwrap
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Annotated, Any
 
@@ -28,7 +29,10 @@ EXTRAS = {
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Show what is installed, whether nano runs here, and how to get what is missing."""
+    """Show what is installed, and how to get what is missing.
+
+    Runs nano on a blank page. Exit code 1 when the base install does not work; an extra that is missing is no error.
+    """
     findings = examine()
     if as_json:
         typer.echo(json.dumps(findings, indent=2))
@@ -74,10 +78,17 @@ def _tell(findings: dict[str, Any]) -> None:
         typer.echo("nano runs: predict and extract work")
     for extra, packages in findings["extras"].items():
         if lacking := findings["missing"][extra]:
-            typer.echo(f"[{extra}] to {EXTRAS[extra]}: {', '.join(lacking)}")
+            typer.echo(_fill(f"[{extra}] to {EXTRAS[extra]}:"))
+            typer.echo(_fill("    " + ", ".join(lacking)))
             typer.echo(f"    pip install 'florentune[{extra}]'")
         else:
-            typer.echo(f"[{extra}] ready ({', '.join(f'{name} {found}' for name, found in packages.items())})")
+            versions = ", ".join(f"{name} {found}" for name, found in packages.items())
+            typer.echo(_fill(f"[{extra}] ready ({versions})"))
+
+
+def _fill(text: str) -> str:
+    """Lines of at most 80 columns, continued with four blanks."""
+    return textwrap.fill(text, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _needed() -> dict[str, list[tuple[str, Any]]]:

@@ -60,7 +60,7 @@ def command(
     threads: Annotated[int | None, typer.Option(help="Threads of one model run.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pages a model run.")] = 8,
 ) -> None:
-    """Score a model, or any predictions, against the boxes of a data set.
+    """Score a model, or any predictions, on a data set.
 
     COCO mAP with real scores, page success (every box of a page right, none extra), false alarms, confusion,
     calibration; intervals are resampled by document. Exit code 1 when predictions could not be scored.

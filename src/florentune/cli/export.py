@@ -35,7 +35,9 @@ def command(
     ] = None,
     base: Annotated[str | None, typer.Option(help="The base model of bare weights or of an adapter.")] = None,
 ) -> None:
-    """Write a checkpoint in another layout, with adapters merged.
+    """Write a checkpoint in another layout.
+
+    Adapters are merged.
 
     \b
     florentune export runs/tables/best tables-native --to native

@@ -12,9 +12,10 @@ def command(
     pickle: Annotated[Path, typer.Argument(help="pytorch_model.bin or another pickle of weights.")],
     folder: Annotated[Path, typer.Argument(help="The model folder that gets model.safetensors.")],
 ) -> None:
-    """Make model.safetensors of a pickle, which no other command opens.
+    """Turn pickled weights into model.safetensors.
 
-    The pickle is read by torch's restricted loader in a child process without network, other processes or files.
+    No other command opens a pickle. It is read by torch's restricted loader in a child process without network,
+    other processes or files.
 
     \b
     florentune import-weights Florence-2-base/pytorch_model.bin Florence-2-base

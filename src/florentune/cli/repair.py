@@ -17,10 +17,11 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Find and mend what save_pretrained and trainers leave wrong in a checkpoint's files.
+    """Find and mend what keeps a checkpoint from loading.
 
-    auto_map, the model types in config.json, generic fields, the processor's and tokenizer's settings, lm_head.
-    Originals are kept in repair-backup; repairing twice changes nothing.
+    That is what save_pretrained and trainers leave wrong: auto_map, the model types in config.json, generic fields,
+    the processor's and tokenizer's settings, lm_head. Originals are kept in repair-backup; repairing twice changes
+    nothing.
 
     \b
     florentune repair runs/old --check

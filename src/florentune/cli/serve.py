@@ -28,10 +28,11 @@ def command(
         Path | None, typer.Option(help="File with the token clients must send; or set FLORENTUNE_TOKEN.")
     ] = None,
 ) -> None:
-    """Serve the detector: POST /v1/detect, POST /v1/extract, and a page for people at /.
+    """Serve the detector over HTTP, with a page for people.
 
-    Without a token it can be reached from this machine only. The token is read from FLORENTUNE_TOKEN or a file, never
-    from the command line, where other users could see it. SIGTERM finishes what was accepted.
+    POST /v1/detect, POST /v1/extract, and the page at /. Without a token it can be reached from this machine only.
+    The token is read from FLORENTUNE_TOKEN or a file, never from the command line, where other users could see it.
+    SIGTERM finishes what was accepted.
 
     Examples:
 

@@ -19,7 +19,7 @@ def command(
     workers: Annotated[int, typer.Option(help="Processes; the result does not depend on it.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Write generated paper pages whose boxes of tables and figures are exact.
+    """Write generated pages of papers with exact boxes.
 
     Writes OUT/images/paper_XXXXX_P.png, OUT/annotations.json (COCO, table and figure), OUT/layout.json (COCO, every
     layout region) and OUT/captions.json (each object's caption).

@@ -64,7 +64,7 @@ class Console:
         if self._bar is None:
             spent = time.monotonic() - self._started
             left = spent / max(step - self._first, 1) * (total - step)
-            self.say(f"step {step}/{total}  {describe(record)}  eta {_clock(left)}")
+            self.say(f"step {step}/{total}  {describe(record)}  eta {clock(left)}")
 
 
 def describe(record: Mapping[str, Any]) -> str:
@@ -80,7 +80,8 @@ def table(rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as hours:minutes:seconds."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"

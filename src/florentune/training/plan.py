@@ -134,7 +134,7 @@ def count_steps(config: TrainConfig, schedule: Schedule) -> int:
 def summary(plan: Plan, weights: int, trained: int) -> str:
     """What is about to happen, for people; `weights` and `trained` are counts of parameters."""
     config, report = plan.config, plan.report
-    rows = [("model", f"{plan.checkpoint.path} ({weights:,} weights, {trained:,} trained)")]
+    rows = [("model", f"{config.model_name_or_path} ({weights:,} weights, {trained:,} trained)")]
     for name in ("train", "validation"):
         part = report[name]
         boxes = ", ".join(f"{count} {label}" for label, count in part["boxes"].items()) or "none"

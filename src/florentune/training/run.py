@@ -23,7 +23,7 @@ from ..evaluation import read_predictions
 from ..files import read_json, write_json, written_whole
 from ..model.florence import load_model
 from .config import TrainConfig
-from .console import Console
+from .console import Console, clock
 from .interrupt import StopRequest
 from .learner import Learner
 from .loop import ADVICE, Loop, is_out_of_memory
@@ -239,11 +239,9 @@ class _Run:
         began = time.monotonic()
         seconds = loop.rehearse(pages)
         reading = time.monotonic() - began - seconds
-        work = seconds / len(pages) * loop.plan.schedule.global_batch * loop.plan.total_steps
-        self.console.say(
-            f"  time        {seconds:.2f} s to compute and {reading:.2f} s to read {len(pages)} pages: about "
-            f"{work / self.processes.count / 3600:.2f} h for {loop.plan.total_steps} steps, without validation"
-        )
+        steps, share = loop.plan.total_steps, loop.plan.schedule.global_batch / len(pages) / self.processes.count
+        self.console.say(f"  time        about {clock(seconds * share * steps)} for {steps} steps, plus validation")
+        self.console.say(f"  a batch     {seconds:.2f} s to compute and {reading:.2f} s to read {len(pages)} pages")
 
     # during ----------------------------------------------------------------------------------------------------------
 
