@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -24,8 +25,9 @@ LEVELS = ("0.5", "0.7")
 
 def run(*words: object, may_find: bool = False) -> str:
     """Print a florentune command, run it and show its output; exit code 1 is a finding where `may_find` says so."""
-    shown = " ".join(str(word) for word in words)
-    print(f"\n$ florentune {shown}", flush=True)
+    shown = shlex.join(map(str, ("florentune", *words)))
+    fold = textwrap.TextWrapper(76, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    print("\n$ " + " \\\n".join(fold.wrap(shown)), flush=True)
     command = [sys.executable, "-m", "florentune", *map(str, words)]
     done = subprocess.run(command, cwd=OUT, text=True, stdout=subprocess.PIPE)
     lines = done.stdout.splitlines()
@@ -41,7 +43,7 @@ def title(text: str) -> None:
 
 def step_data() -> None:
     """Generated papers as COCO, checked, split by paper, converted and registered."""
-    title("1. Papers whose boxes hold the captions, which nano leaves out: generated, checked, converted")
+    title("1. Papers whose boxes hold the captions, which nano leaves out")
     run("synth", "papers", "--pages", 160, "--seed", 1, "--workers", 2, "--captions")
     run("check", "papers/annotations.json", "--images", "papers/images")
     paper = r"^(paper_\d+)_"
@@ -67,7 +69,7 @@ def evaluated(name: str, data: Path, images: Path, model: str) -> dict[str, floa
     run("evaluate", data, "--images", images, "--model", model, "--json", file, "--conf", "0.5", may_find=True)
     found = json.loads(file.read_text())
     found = found.get("evaluation", found)
-    return {"mAP": found["map"], **{f"pages right, IoU {level}": found["page_success"][level] for level in LEVELS}}
+    return {"mAP": found["map"], **{f"right, IoU {level}": found["page_success"][level] for level in LEVELS}}
 
 
 def step_evaluate() -> dict[str, dict[str, float]]:
@@ -104,20 +106,24 @@ def main() -> None:
     started = time.monotonic()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
+    print("The whole job with florentune's own commands, in the folder demo:\n\n$ cd demo")
     step_data()
     step_train()
     rows = step_evaluate()
     step_predict()
     title("What came out")
-    print(f"{'':<32}" + "".join(f"{name:>22}" for name in next(iter(rows.values()))))
+    print(f"{'':<32}" + "".join(f"{name:>16}" for name in next(iter(rows.values()))))
     for name, row in rows.items():
-        print(f"{name:<32}" + "".join(f"{value:>22.3f}" for value in row.values()))
-    print(f"\nBoxes on pages   {OUT / 'boxes'}")
-    print(f"Loss curve       {OUT / 'run' / 'training_loss.png'}")
-    print(f"The detector     florentune predict PAGE --model {shlex.quote(str(OUT / 'run' / 'best'))}")
-    print("Try next         florentune extract paper.pdf --out out      tables and figures with captions")
-    print("                 florentune train examples/tables_and_figures.yaml dataset=your.json images=your_pages/")
-    print(f"Took {time.monotonic() - started:.0f} s.")
+        print(f"{name:<32}" + "".join(f"{value:>16.3f}" for value in row.values()))
+    print('\n"right" is the share of pages with every box right and none extra. To look at:')
+    print("    demo/boxes                    boxes drawn on pages")
+    print("    demo/run/training_loss.png    the loss")
+    print("\nTry next, after `. .venv/bin/activate`:")
+    print("    florentune predict PAGE.png --model demo/run/best    what was trained just now")
+    print("    florentune extract PAPER.pdf --out out               nano, with captions")
+    print("    florentune train examples/tables_and_figures.yaml \\")
+    print("        dataset=YOURS.json images=YOUR_PAGES             docs/tutorial.md leads there")
+    print(f"\nTook {time.monotonic() - started:.0f} s.")
 
 
 if __name__ == "__main__":
