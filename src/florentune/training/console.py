@@ -19,14 +19,14 @@ class Console:
 
     def __init__(self, *, silent: bool = False) -> None:
         self._silent = silent
-        self._rich = RichConsole(file=sys.stderr, quiet=silent, highlight=False, soft_wrap=True)
+        self._rich = RichConsole(file=sys.stderr, quiet=silent, highlight=False)
         self._bar: Progress | None = None
         self._started = 0.0
         self._first = 0
 
     def say(self, text: str = "") -> None:
-        """A line for people."""
-        self._rich.print(text, markup=False)
+        """A line for people: folded between words on a terminal, whole elsewhere."""
+        self._rich.print(text, markup=False, overflow="ignore", soft_wrap=not self._rich.is_terminal)
 
     def warn(self, text: str) -> None:
         """A line about something that is not as it should be."""
