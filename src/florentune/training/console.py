@@ -26,7 +26,7 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """A line for people: folded between words on a terminal, whole elsewhere."""
-        self._rich.print(text, markup=False, overflow="ignore", soft_wrap=not self._rich.is_terminal)
+        self._rich.print(text, markup=False, soft_wrap=not self._rich.is_terminal)
 
     def warn(self, text: str) -> None:
         """A line about something that is not as it should be."""
