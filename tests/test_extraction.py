@@ -62,6 +62,18 @@ def test_two_columns_and_a_caption_beside():
     assert found(boxes, captions) == ([("1", 1), ("3", 1), ("2", 1)], [])  # the left column is read first
 
 
+def test_a_short_caption_at_the_margin_belongs_to_the_box_in_the_middle():
+    boxes = [("table", (250, 100, 370, 400)), ("table", (240, 440, 380, 600))]
+    captions = [caption("table", "1", (60, 408, 150, 418)), caption("table", "2", (60, 608, 150, 618))]
+    assert found(boxes, captions) == ([("1", 1), ("2", 1)], [])
+
+
+def test_a_caption_of_the_other_column_belongs_to_none():
+    boxes = [("figure", (320, 100, 550, 200))]
+    assert found(boxes, [caption("figure", "1", (60, 206, 150, 216))]) == ([(None, 1)], ["1"])
+    assert found(boxes, [caption("figure", "1", (60, 206, 290, 216))]) == ([(None, 1)], ["1"])
+
+
 def test_panels_stay_together_under_their_caption():
     corners = [(60 + 125 * i, 100 + 110 * j) for i in range(4) for j in range(2)]
     boxes = [("figure", (x, y, x + 115, y + 100)) for x, y in corners]

@@ -19,6 +19,7 @@ from .lines import turned, union
 
 FAR = 150.0
 _WRONG_KIND, _WRONG_SIDE, _BESIDE, _ACROSS = 60.0, 6.0, 12.0, 40.0
+_CLOSE = 30.0  # how far above or below a caption may be that begins at the margin, its box in the middle
 _PANEL_GAP = 36.0
 
 
@@ -114,15 +115,19 @@ def distance(caption: Caption, item: Detected, size: tuple[float, float]) -> flo
     text, box = (turned(part, caption.angle, *size) for part in (caption.box, item.box))
     below, above = text.y1 - box.y2, box.y1 - text.y2
     side = max(text.x1 - box.x2, box.x1 - text.x2)
+    gap = max(below, above, 0.0)
     over = _overlap(text.x1, text.x2, box.x1, box.x2)
     level = _overlap(text.y1, text.y2, box.y1, box.y2)
     penalty = 0.0 if item.kind == caption.kind else _WRONG_KIND
     if item.kind not in ("table", "figure"):
         return float("inf")
-    if over > 0.3:
+    if over <= 0.3 and level > 0.5 and side < FAR / 2:
+        return max(side, 0.0) + _BESIDE + penalty
+    width = size[1] if caption.angle in (90, 270) else size[0]
+    if over > 0.3 or (gap < _CLOSE and _column(box, width) in (None, _column(text, width))):
         penalty += _WRONG_SIDE if (below > above) == (caption.kind == "table") else 0.0
-        return max(below, above, 0.0) + _ACROSS * max(0.0, 0.9 - over) + penalty
-    return max(side, 0.0) + _BESIDE + penalty if level > 0.5 and side < FAR / 2 else float("inf")
+        return gap + max(side, 0.0) / 2 + _ACROSS * max(0.0, 0.9 - over) + penalty
+    return float("inf")
 
 
 def _overlap(start: float, end: float, other_start: float, other_end: float) -> float:
