@@ -43,15 +43,16 @@ class Sample:
     real: bool
     paper: str
     by_eye: bool = False
+    share: float = 1.0
 
     @property
     def weight(self) -> float:
         """How often the page is drawn: pages the teacher could not do twice, pages without an object half as often."""
-        return (2.0 if self.by_eye else 1.0) if self.objects else 0.5
+        return self.share * ((2.0 if self.by_eye else 1.0) if self.objects else 0.5)
 
 
-def read_source(folder: Path, *, real: bool) -> list[Sample]:
-    """The kept pages of a source folder."""
+def read_source(folder: Path, *, real: bool, share: float = 1.0) -> list[Sample]:
+    """The kept pages of a source folder; `share` says how often they are drawn beside those of other folders."""
     samples = []
     for line in (folder / "pages.jsonl").read_text().splitlines():
         record = json.loads(line)
@@ -62,7 +63,7 @@ def read_source(folder: Path, *, real: bool) -> list[Sample]:
         layout = [(kind, np.clip(np.array(box) / size, 0, 1)) for kind, box in record["layout"] if kind in LAYOUT]
         paper = record["image"].rpartition("_")[0]
         page = (folder / record["image"]).read_bytes()
-        samples.append(Sample(page, objects, layout, real, paper, by_eye=record.get("by_eye", False)))
+        samples.append(Sample(page, objects, layout, real, paper, record.get("by_eye", False), share))
     return samples
 
 

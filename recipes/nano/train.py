@@ -93,6 +93,9 @@ WEIGHTS = {
 }
 
 
+FREE_SHARE = 0.4  # of the turns of a page of --real
+
+
 def place() -> tuple[int, int]:
     """(rank, world size) of this process."""
     if torch.distributed.is_initialized():
@@ -234,6 +237,7 @@ def read_samples(options: argparse.Namespace) -> tuple[list[Sample], list[Sample
     watched = watched_papers({sample.paper for sample in real})
     held = [sample for sample in real if sample.paper in watched]
     real = [sample for sample in real if sample.paper not in watched]
+    real += [sample for folder in options.free for sample in read_source(folder, real=True, share=FREE_SHARE)]
     made = [sample for folder in options.synth for sample in read_source(folder, real=False)]
     return real + made, held
 
@@ -241,6 +245,7 @@ def read_samples(options: argparse.Namespace) -> tuple[list[Sample], list[Sample
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, nargs="*", default=[])
+    parser.add_argument("--free", type=Path, nargs="*", default=[], help="real pages of papers unlike those of --real")
     parser.add_argument("--synth", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2600)
