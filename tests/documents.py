@@ -73,11 +73,16 @@ class Block:
     @property
     def commands(self) -> list[str]:
         """The commands of a console or sh block as bash reads them, continued lines joined."""
+        return [command for command, _ in self.steps]
+
+    @property
+    def steps(self) -> list[tuple[str, list[str]]]:
+        """The commands of a console or sh block, each with the lines of its output that are shown below it."""
         if self.language not in ("console", "sh"):
             return []
         text = re.sub(r"\\\n\s*", "", self.text)
-        lines = text.splitlines() if self.language == "sh" else _typed(text)
-        return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        steps = [(line, []) for line in text.splitlines()] if self.language == "sh" else _typed(text)
+        return [step for step in steps if step[0].strip() and not step[0].lstrip().startswith("#")]
 
     @property
     def file(self) -> str | None:
@@ -86,9 +91,10 @@ class Block:
         return found[1] if found else None
 
 
-def _typed(text: str) -> list[str]:
-    """What is typed after each `$ ` of a console block, a loop up to its `done`, without the answers."""
-    return [found[1] for found in re.finditer(r"^\$ (for .*?^ *done$|.*?$)", text, re.M | re.S)]
+def _typed(text: str) -> list[tuple[str, list[str]]]:
+    """What is typed after each `$ ` of a console block, a loop up to its `done`, and what is shown as its output."""
+    found = re.finditer(r"^\$ (for .*?^ *done$|.*?$)(.*?)(?=^\$ |\Z)", text, re.M | re.S)
+    return [(step[1], [line for line in step[2].splitlines() if line.strip()]) for step in found]
 
 
 def blocks(page: Path) -> list[Block]:

@@ -23,7 +23,7 @@ from florentune.cli import build_app
 from florentune.training.config import KEYS
 from florentune.training.foreign_keys import NO_EFFECT, UNSUPPORTED
 
-OTHERS = ("curl", "hf", "python", "sed", "podman", "openssl", "export", "split", "printf", ".")
+OTHERS = ("curl", "hf", "python", "python3", "sed", "podman", "openssl", "export", "split", "printf", ".")
 LAUNCHERS = ("torchrun", "accelerate", "srun")
 UNFINISHED = ("MissingParameter", "NoArgsIsHelpError", "BadOptionUsage")  # what a sentence may leave out
 ALONE = ("docs/tutorial.md",)  # begins in an empty folder; other pages find the files they name
@@ -71,7 +71,7 @@ def parse(words):
     elif program == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         assert all(re.search(rf"^{word}:", makefile, re.M) for word in rest), rest
-    elif program in ("python", "pytest") and rest[0] != "-c":
+    elif program in ("python", "python3", "pytest") and rest[0] != "-c":
         parse_file(next((word for word in rest if word.endswith(".py")), None), rest)
     else:
         assert program in (*OTHERS, *NOT_RUN), f"{program}: a program no test knows"
@@ -189,14 +189,15 @@ def stage(tmp_path_factory):
     return folder
 
 
-def shell(folder: Path, command: str, exit_code: int = 0) -> None:
-    """One command of a page as a reader's shell runs it: bash, 80 columns, florentune on the path."""
+def shell(folder: Path, command: str, exit_code: int = 0) -> str:
+    """What one command of a page prints in a reader's shell: bash, 80 columns, florentune on the path."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "80", "HF_HUB_OFFLINE": "1"}
     run = ["bash", "-o", "pipefail", "-c", command]
     done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == exit_code, f"{command}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
 
 
 RUNNING = [page for page in PAGES if any(block.check == "run" for block in blocks(page))]
@@ -234,9 +235,11 @@ def perform(block: Block, folder: Path, names: dict[str, object]) -> None:
         return
     if block.language == "python":
         exec(compile(block.text, block.place, "exec"), names)
-    for line in block.commands:
+    for line, shown in block.steps:
         if not any(words[0] in NOT_RUN for words in simple_commands(line)):
-            shell(folder, line, block.exit_code)
+            printed = shell(folder, line, block.exit_code)
+            missing = [text for text in shown if text not in printed]
+            assert not missing, f"{block.place} shows what {line!r} does not print:\n{missing}\n{printed}"
     if block.language == "js":
         (folder / "snippet.mjs").write_text(block.text, encoding="utf-8")
         shell(folder, "node snippet.mjs")
