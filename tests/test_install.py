@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
+import time
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -133,33 +136,103 @@ TRUTH = {
 }
 
 
+def workplace(papers, folder):
+    """A page, a paper, the truth about the page, and the configuration of a run."""
+    shutil.copytree(papers, folder, dirs_exist_ok=True)
+    (folder / "run.yaml").write_text("model_name_or_path: nano\ndataset: truth.json\nimages: .\noutput_dir: out\n")
+    (folder / "truth.json").write_text(json.dumps(TRUTH))
+
+
 @pytest.mark.parametrize("extra", NEED)
 def test_without_the_extra_the_base_install_says_what_to_install(base, papers, tmp_path, extra):
-    shutil.copytree(papers, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "run.yaml").write_text("model_name_or_path: nano\ndataset: truth.json\nimages: .\noutput_dir: out\n")
-    (tmp_path / "truth.json").write_text(json.dumps(TRUTH))
+    workplace(papers, tmp_path)
     if extra == "fsspec":  # tokenizers brings it along today
         run(base.bin / "python", "-m", "pip", "uninstall", "--quiet", "--yes", "fsspec")
     done = base(*NEED[extra], ok=(3,), cwd=tmp_path)
     assert f"pip install 'florentune[{extra}]'" in done.stderr
 
 
+def try_train(florentune, folder):
+    florentune("train", "run.yaml", "max_steps=1", "use_cpu=true", cwd=folder)
+    florentune("export", "out/last", "graphs", "--to", "onnx", cwd=folder)
+    found = florentune("predict", "page.png", "--model", "graphs", "--json", cwd=folder)
+    assert json.loads(found.stdout)["status"] == "ok"
+    assert "'table'" in florentune.python(
+        "from florentune import load_detector; print(load_detector('out/last').labels)", folder
+    )
+
+
+def try_synth(florentune, folder):
+    florentune("synth", "pages", "--pages", "1", cwd=folder)
+    assert any((folder / "pages/images").glob("*.png"))
+
+
+def try_report(florentune, folder):
+    florentune("evaluate", "truth.json", "--images", ".", "--json", "found.json", "--report", "report", cwd=folder)
+    assert json.loads((folder / "found.json").read_text())["map"] is not None
+    assert (folder / "report/index.html").is_file()
+
+
+def try_server(florentune, folder):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    top = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen([florentune.bin / "florentune", "serve", "--port", str(port)], cwd=folder)
+    try:
+        wait_for(f"{top}/readyz", server)
+        image = (folder / "page.png").read_bytes()
+        with urllib.request.urlopen(urllib.request.Request(f"{top}/v1/detect", data=image)) as answer:
+            assert json.load(answer)
+    finally:
+        server.terminate()
+        assert server.wait(timeout=60) == 0
+
+
+def wait_for(address, server):
+    for _ in range(600):
+        assert server.poll() is None, "the server ended"
+        try:
+            return urllib.request.urlopen(address)
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"{address} is not there after two minutes")
+
+
+def try_ray(florentune, folder):
+    florentune("extract", "paper.pdf", "--out", "found", "--ray", "local", "--workers", "1", cwd=folder)
+    assert len((folder / "found/documents.jsonl").read_text().splitlines()) == 1
+
+
+def try_parquet(florentune, folder):
+    florentune("extract", "paper.pdf", "--out", "found", cwd=folder)
+    assert (folder / "found/figures.parquet").read_bytes()[:4] == b"PAR1"
+
+
+def try_fsspec(florentune, folder):
+    florentune("extract", (folder / "paper.pdf").as_uri(), "--out", "found", cwd=folder)
+    assert json.loads((folder / "found/documents.jsonl").read_text())["status"] == "ok"
+
+
+SUPERVISION = """
+from florentune import Box, Page, Region
+from florentune.detector import to_supervision
+found = to_supervision(Page("a", 10, 10, (Region("table", Box(1, 2, 3, 4), 0.5),)))
+import supervision
+assert isinstance(found, supervision.Detections) and len(found) == 1
+assert found.with_nms(0.5).confidence.tolist() == [0.5]
+assert found["class_name"].tolist() == ["table"]
+"""
+
+
+def try_supervision(florentune, folder):
+    florentune.python(SUPERVISION, folder)
+
+
 TRY = {
-    "train": "import florentune.training.run, florentune.engines.export, florentune.model.adapters\n"
-    "from florentune import load_detector\nprint(load_detector('nano', engine='torch').labels)",
-    "synth": "import subprocess, sys\n"
-    "print(subprocess.run([sys.prefix + '/bin/florentune', 'synth', 'pages', '--pages', '1'], check=True))",
-    "report": "import florentune.evaluation.coco, florentune.report.plots, faster_coco_eval, matplotlib; print('ok')",
-    "server": "from florentune.server.app import *\nimport florentune.server.run; print('ok')",
-    "ray": "import ray; ray.init(num_cpus=1, include_dashboard=False); print(ray.get(ray.put(1))); ray.shutdown()",
-    "parquet": "import pyarrow.parquet, florentune.extraction.ledger; print('ok')",
-    "fsspec": "from florentune.extraction import remote; print(remote.listed('file://' + __import__('os').getcwd()))",
-    "supervision": "from florentune.detector import to_supervision\nfrom florentune import Box, Page, Region\n"
-    "found = to_supervision(Page('a', 10, 10, (Region('table', Box(1, 2, 3, 4), 0.5),)))\n"
-    "import supervision as sv\nassert isinstance(found, sv.Detections) and len(found) == 1\n"
-    "assert found.with_nms(0.5).confidence.tolist() == [0.5]\nassert found['class_name'].tolist() == ['table']\n"
-    "print('ok')",
-}
+    "train": try_train, "synth": try_synth, "report": try_report, "server": try_server, "ray": try_ray,
+    "parquet": try_parquet, "fsspec": try_fsspec, "supervision": try_supervision,
+}  # fmt: skip
 
 
 def test_every_extra_is_tried():
@@ -168,9 +241,9 @@ def test_every_extra_is_tried():
 
 @pytest.mark.parametrize("extra", TRY)
 def test_an_extra_alone_is_enough_for_what_it_is_for(built, papers, tmp_path, extra):
-    shutil.copy(papers / "paper.pdf", tmp_path)
+    workplace(papers, tmp_path)
     florentune = Environment(tmp_path / "venv", built[1], extra)
-    assert florentune.python(TRY[extra], cwd=tmp_path)
+    TRY[extra](florentune, tmp_path)
     assert f"[{extra}] ready" in florentune("doctor").stdout
     shutil.rmtree(tmp_path / "venv")
 
