@@ -1,6 +1,5 @@
 """What training must do: learn, compute the model's own loss, freeze what it says, leave checkpoints that just load."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -383,16 +382,3 @@ def test_documents_that_are_on_both_sides_are_said(place, tmp_path, capsys):
     unclear = tmp_path / "unclear.json"
     unclear.write_text(re.sub(r"paper(\d)_", r"x\1y", (place / "coco.json").read_text()))
     assert "do not tell which pages are one document" in said(dataset=str(unclear), val_size=0.25)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
-def test_tensorboard_gets_every_number_without_being_asked(place, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    changes = {"report_to": "auto", "max_steps": 4, "val_size": 3, "eval_strategy": "steps", "eval_steps": 2}
-    run(place, tmp_path / "run", **changes)
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
-    events.Reload()
-    logged = {event.step: event.value for event in events.Scalars("loss")}
-    assert logged == pytest.approx(losses(tmp_path / "run"), rel=1e-6), "TensorBoard keeps single precision"
-    assert [event.step for event in events.Scalars("page_success")] == [0, 2, 4]

@@ -50,7 +50,7 @@ def command(
     if config is None:
         raise typer.BadParameter("name a configuration file or KEY=VALUE, or give --keys to see what there is")
     words = overrides or []
-    if "=" in config.name and not config.exists():  # no file at all: every word is a key
+    if "=" in str(config) and not config.exists():  # no file at all: every word is a key
         config, words = None, [str(config), *words]
     settings = load_config(config, words)
     try:

@@ -21,6 +21,7 @@ from .augment import generator
 from .batches import Example, PageReader, padded_answers, read_ahead
 from .console import Console, JsonLines, describe
 from .learner import Learner
+from .metrics import Metrics
 from .objective import AnswerLoss
 from .optimizer import Average, Optimizer, copy_weights
 from .plan import Plan
@@ -45,7 +46,7 @@ class Loop:
         processes.copy_first(self.objective.state_dict().values())
         self.optimizer = Optimizer(learner.model, self.config, plan.total_steps)
         self.average = Average(self.optimizer.weights, self.config.ema) if self.config.ema else None
-        self.metrics = JsonLines(self.config.output_dir / "metrics.jsonl")
+        self.metrics = Metrics(self.config, console, silent=not processes.is_first)
         self.features = learner.feature_store() if self._cacheable() else None
         self.reader = PageReader(
             plan.usable.train,
@@ -261,8 +262,7 @@ class Loop:
         what = "loss" if not math.isfinite(loss) else "gradient"
         where = f"; pages: {', '.join(names)}" if names else ""
         self.console.warn(f"step {step + 1}: the {what} is {shown}; the step is skipped{where}")
-        if self.processes.is_first:
-            self.metrics.write({"step": step + 1, "event": "skipped", "loss": loss, "grad_norm": norm, "pages": names})
+        self.metrics.write({"step": step + 1, "event": "skipped", "loss": loss, "grad_norm": norm, "pages": names})
         if self.progress.bad_in_a_row >= _BAD_IN_A_ROW:
             raise NonFiniteError(
                 f"step {step + 1}: the {what} was not finite {_BAD_IN_A_ROW} times in a row; the last checkpoint is "
@@ -291,9 +291,7 @@ class Loop:
             return
         progress.window_loss = progress.window_tokens = 0
         self._tick = _Tick()
-        if self.processes.is_first:
-            self.metrics.write(record)
-            self.processes.track(record, progress.step)
+        self.metrics.write(record)
         self.console.step_line(record, progress.step, total)
 
     def exclude(self, seconds: float) -> None:

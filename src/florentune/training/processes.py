@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ class Processes:
     def __init__(self, *, use_cpu: bool, timeout: int) -> None:
         # the system refuses waits beyond a century, which configurations use for "for ever"
         self._state = PartialState(cpu=use_cpu, timeout=timedelta(seconds=min(timeout, 10**9)))
-        self._trackers: list[Any] = []
 
     @property
     def count(self) -> int:
@@ -75,32 +73,3 @@ class Processes:
         box = [value]
         torch.distributed.broadcast_object_list(box, src=0)
         return box[0]
-
-    def start_trackers(self, names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> None:
-        """Open accelerate's trackers for the run in `folder`. The first process alone calls this."""
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-        for name in names:
-            kind = LOGGER_TYPE_TO_CLASS[name]
-            # tensorboard takes the name for a folder: output_dir/tensorboard
-            title = name if name == "tensorboard" else folder.name
-            tracker = kind(title, logging_dir=str(folder)) if kind.requires_logging_directory else kind(title)
-            if hasattr(tracker, "start"):  # older releases start in the constructor
-                tracker.start()
-            tracker.store_init_configuration({key: _plain(value) for key, value in settings.items()})
-            self._trackers.append(tracker)
-
-    def track(self, record: Mapping[str, Any], step: int) -> None:
-        """Send the numbers of a record to the trackers."""
-        for tracker in self._trackers:
-            tracker.log({key: value for key, value in record.items() if isinstance(value, int | float)}, step=step)
-
-    def close(self) -> None:
-        """Finish the trackers."""
-        for tracker in self._trackers:
-            tracker.finish()
-        self._trackers.clear()
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int | float | str | bool) else str(value)

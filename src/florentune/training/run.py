@@ -82,7 +82,6 @@ def train(config: TrainConfig, *, dry_run: bool = False) -> TrainResult:
             raise OutOfMemoryError(f"out of memory: {error}; {ADVICE}") from error
         finally:
             console.stop()
-            processes.close()
 
 
 @contextlib.contextmanager
@@ -127,12 +126,16 @@ class _Run:
         if found is not None:
             loop.restore(tensors)
             self.console.say(f"resuming at step {progress.step} from {found}")
-        self._open_records(plan, progress)
+        if self.processes.is_first:
+            with written_whole(self.folder / "config.yaml") as stream:
+                yaml.safe_dump(self.config.as_dict(), stream, sort_keys=False)
         validator = None
         if plan.validates:
             validator = Validator(plan.usable.validation, plan.checkpoint, plan.labels, plan.max_new_tokens)
-        self._train(loop, validator)
-        return self._finish(loop, validator)
+        with contextlib.closing(loop.metrics):
+            loop.metrics.begin(progress.step)
+            self._train(loop, validator)
+            return self._finish(loop, validator)
 
     # before ----------------------------------------------------------------------------------------------------------
 
@@ -222,16 +225,6 @@ class _Run:
         from .plan import count_steps
 
         return dataclasses.replace(plan, schedule=schedule, total_steps=count_steps(self.config, schedule))
-
-    def _open_records(self, plan: Plan, progress: Progress) -> None:
-        if not self.processes.is_first:
-            return
-        from .console import JsonLines
-
-        with written_whole(self.folder / "config.yaml") as stream:
-            yaml.safe_dump(self.config.as_dict(), stream, sort_keys=False)
-        JsonLines(self.folder / "metrics.jsonl").restart(progress.step if progress.step else -1)
-        self.processes.start_trackers(self.config.trackers(), self.folder, self.config.as_dict())
 
     def _try_batch(self, loop: Loop) -> None:
         """One forward and backward pass of a micro-batch: that it fits, and how long a run may take."""
@@ -328,7 +321,6 @@ class _Run:
         """Write the figures down, and the model too when it is the best so far."""
         progress = loop.progress
         loop.metrics.write({"step": progress.step, **found.metrics})
-        self.processes.track(found.metrics, progress.step)
         self.console.say(f"step {progress.step}: {_figures(found.metrics)}")
         if progress.step == 0 or not _is_better(progress, found.value(self.config.best_by), found.metrics):
             return
