@@ -88,6 +88,34 @@ def test_a_caption_goes_on_over_lines_and_mends_hyphens(captions_of):
     assert caption.box.y2 == pytest.approx(122, abs=3)
 
 
+def test_a_caption_with_double_spacing_goes_on(captions_of):
+    lines = ["Figure 2. Pressure caused by the impact as predicted by the first code,", "and by the second one.", "7"]
+    (caption,) = captions_of([(72, 100 + 18 * i, 9, text) for i, text in enumerate(lines[:2])] + [(300, 220, 9, "7")])
+    assert caption.text == " ".join(lines[:2])
+
+
+@pytest.mark.parametrize("text", ["Figure 2. Pressure caused by the impact.", "Figure 2. Pressure"])
+def test_a_title_does_not_run_on_into_the_text_far_below_it(captions_of, text):
+    below = (72, 118, 9, "The text of the paper begins here and goes on for a while until it ends")
+    (caption,) = captions_of([(72, 100, 9, text), below])
+    assert caption.text == text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ("Figure 1: hyphen-", "ated", "Figure 1: hyphenated"),
+        ("Figure 1: on CIFAR-", "10 only", "Figure 1: on CIFAR-10 only"),
+        ("Figure 1: of Mixed-", "Language models", "Figure 1: of Mixed-Language models"),
+        ("Figure 1: state-of-the-", "art", "Figure 1: state-of-the-art"),
+        ("Figure 1: a dash -", "and more", "Figure 1: a dash - and more"),
+    ],
+)
+def test_hyphens_at_the_end_of_a_line(captions_of, first, second, text):
+    (caption,) = captions_of([(72, 100, 9, first), (72, 111, 9, second)])
+    assert caption.text == text
+
+
 def test_a_caption_ends_at_a_box_another_size_or_another_caption(captions_of):
     first = (72, 100, 9, "Table 1: The caption of a table that stands above it")
     for text, size, boxes in [

@@ -18,7 +18,8 @@ from florentune.errors import DiskFullError, GenerationError
 from florentune.extraction import Options, process_document
 from florentune.extraction.captions import Caption
 from florentune.extraction.document import SCHEMA
-from florentune.extraction.linking import Detected, assignment, link
+from florentune.extraction.edges import snug
+from florentune.extraction.linking import Detected, assignment, cut, link
 from florentune.extraction.tables import read_table
 from florentune.pdf import PdfReader, RenderedPage
 from florentune.regions import Box
@@ -84,6 +85,51 @@ def test_a_caption_between_two_figures_keeps_them_apart():
     boxes = [("figure", (60, 100, 290, 180)), ("figure", (60, 205, 290, 300))]
     items, _ = found(boxes, [caption("figure", "1", (60, 186, 290, 198))])
     assert sorted(parts for _, parts in items) == [1, 1]
+
+
+def pieces(box, *captions):
+    """The boxes that captions leave of a box."""
+    return [tuple(item.box) for item in cut([Detected("table", Box(*box), 0.9)], captions, PAGE, lambda piece: piece)]
+
+
+def test_a_caption_that_reaches_into_a_box_is_cut_off():
+    assert pieces((60, 100, 300, 200), caption("table", "1", (70, 95, 290, 105))) == [(60, 106, 300, 200)]
+    assert pieces((60, 100, 300, 200), caption("table", "1", (70, 190, 290, 200))) == [(60, 100, 300, 189)]
+    assert pieces((200, 100, 400, 700), caption("table", "1", (390, 150, 405, 600), angle=270)) == [
+        (200, 100, 389, 700)
+    ]
+
+
+def test_a_box_with_a_caption_across_it_is_two_objects():
+    first, second = caption("figure", "1", (70, 190, 290, 200)), caption("figure", "2", (70, 310, 290, 320))
+    assert pieces((60, 100, 300, 308), first, second) == [(60, 100, 300, 189), (60, 201, 300, 308)]
+
+
+def test_captions_beside_and_captions_that_fill_the_box_cut_nothing():
+    box = (60, 100, 300, 200)
+    assert pieces(box, caption("table", "1", (250, 140, 500, 150))) == [box]
+    assert pieces(box, caption("table", "1", (60, 110, 300, 195))) == [box]
+    assert pieces(box, caption("table", "1", (60, 205, 300, 215))) == [box]
+
+
+def test_a_box_that_was_cut_ends_a_margin_from_its_ink():
+    page = np.full((200, 300, 3), 255, np.uint8)
+    page[50:100, 80:120] = 0
+    assert snug(Box(10, 20, 290, 190), Image.fromarray(page), 1.0) == pytest.approx((76.4, 46.4, 123.6, 103.6))
+    assert snug(Box(78, 20, 290, 101), Image.fromarray(page), 1.0) == pytest.approx((78, 46.4, 123.6, 101))
+    assert snug(Box(10, 110, 290, 190), Image.fromarray(page), 1.0) == (10, 110, 290, 190)
+
+
+def test_a_caption_between_goes_to_the_nearer_ink(tmp_path):
+    """What the detector takes for one table is a table, its caption below it and something farther away."""
+    lines = [(80, 100 + 12 * i, 9, "a row of a table") for i in range(5)] + [(80, 168, 9, "Table 1: Below it.")]
+    lines += [(80, 260 + 12 * i, 9, "and the text of another") for i in range(5)]
+    path = write_pdf(tmp_path / "a.pdf", [lines])
+    detector = Given({0: [("table", Box(70, 85, 300, 320))]}, dpi=200)
+    table, other = process_document(path, tmp_path / "out", detector)["figures"]
+    assert (table["number"], other["number"]) == ("1", None)
+    assert table["bbox"][3] < 160
+    assert other["bbox"][1] == pytest.approx(260 - 6.5 - 3.6, abs=1)
 
 
 def test_what_has_no_partner_is_reported():

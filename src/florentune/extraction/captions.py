@@ -147,13 +147,19 @@ def _block(lines: Sequence[Line], index: int, starts: Iterable[int], boxes: Sequ
             block.append(line)
             row.append(line)
             continue
-        limit = pitch * (1.2 if len(line.words) > 2 else 1.05) + 0.3 if pitch else 1.5 * first.size
+        limit = pitch * (1.2 if len(line.words) > 2 else 1.05) + 0.3 if pitch else _first_step(first, line)
         if not 0 < step <= limit or not _same_column(block, line) or _would_have_fitted(block, row, line):
             break
         pitch = max(pitch, step) if step > 0.8 * first.size else pitch
         block.append(line)
         row = [line]
     return block
+
+
+def _first_step(first: Line, line: Line) -> float:
+    """How far below its first line a caption may go on: farther (double spacing) where its sentence has no end yet."""
+    runs_on = first.text[-1] not in ".!?:" and not _would_have_fitted([first, line], [first], line)
+    return (2.2 if runs_on and abs(line.box.x1 - first.box.x1) < first.size else 1.5) * first.size
 
 
 def _beside(last: Line, line: Line) -> bool:

@@ -11,6 +11,7 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,9 +24,9 @@ from ..images import SUFFIXES, open_image
 from ..pdf import PageFailure, PdfReader, RenderedPage, check_file
 from ..regions import Box, Page
 from .captions import Caption, find_captions, settle
-from .edges import whole
+from .edges import snug, whole
 from .lines import union
-from .linking import Detected, Found, link
+from .linking import Detected, Found, cut, link
 from .tables import Table, read_table, words_as_csv, words_in
 
 SCHEMA = "florentune.document/1"
@@ -193,7 +194,8 @@ def _take(draft: _Draft, page: RenderedPage, answer: Page, path: Path, pdf: PdfR
         draft.without_text.append(page.index)
     detected = [Detected(region.label, page.to_points(region.box), region.score) for region in answer.regions]
     captions = find_captions(page, [item.box for item in detected])
-    found, _ = link(detected, settle(captions), (page.width_pt, page.height_pt))
+    size, certain = (page.width_pt, page.height_pt), settle(captions)
+    found, _ = link(cut(detected, certain, size, partial(_snug, page)), certain, size)
     draft.captions += captions
     keep_off = [page.to_pixels(caption.box) for caption in captions]
     for item in found:
@@ -202,6 +204,10 @@ def _take(draft: _Draft, page: RenderedPage, answer: Page, path: Path, pdf: PdfR
         entry = {"id": name, **_described(item, box, page), **_files(draft, name, item, box, page, path, pdf)}
         draft.found.append(entry)
         draft.linked.append(item.caption)
+
+
+def _snug(page: RenderedPage, box: Box) -> Box:
+    return page.to_points(snug(page.to_pixels(box), page.image, page.scale))
 
 
 def _file_name(draft: _Draft, item: Found, index: int) -> str:

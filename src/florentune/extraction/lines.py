@@ -73,11 +73,16 @@ def lines_of(page: PageText) -> list[Line]:
 
 
 def joined(lines: Iterable[Line]) -> str:
-    """The text of lines with the words mended that a line break hyphenated."""
+    """The text of lines with the words mended that a line break hyphenated.
+
+    The hyphen stays where the word has another one (state-of-the-art) or goes on with a capital or a digit (CIFAR-10).
+    """
     text = ""
     for line in lines:
-        mend = len(text) > 1 and text[-1] == "-" and text[-2].isalpha() and line.text[:1].islower()
-        text = text[:-1] + line.text if mend else f"{text} {line.text}".lstrip()
+        word = text.rpartition(" ")[2]
+        broken = len(word) > 1 and word[-1] == "-" and word[-2].isalnum() and line.text[:1].isalnum()
+        soft = broken and word[-2].isalpha() and word.count("-") == 1 and line.text[0].islower()
+        text = text[:-1] + line.text if soft else f"{text}{'' if broken else ' '}{line.text}".lstrip()
     return text
 
 

@@ -7,20 +7,21 @@ matched one become its parts: the panels of one figure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..regions import Box
 from .captions import Caption
-from .lines import turned, union
+from .lines import turned, turned_back, union
 
 FAR = 150.0
 _WRONG_KIND, _WRONG_SIDE, _BESIDE, _ACROSS = 60.0, 6.0, 12.0, 40.0
 _CLOSE = 30.0  # how far above or below a caption may be that begins at the margin, its box in the middle
 _PANEL_GAP = 36.0
+_SLIVER = 24.0  # what a caption leaves of a box and is lower than two rows is nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,33 @@ class Found:
     def kind(self) -> str:
         """What the caption calls it; without one, what the detector does."""
         return self.caption.kind if self.caption else self.parts[0].kind
+
+
+def cut(
+    detected: Sequence[Detected], captions: Sequence[Caption], size: tuple[float, float], snug: Callable[[Box], Box]
+) -> list[Detected]:
+    """The boxes without the captions that reach into them; one with a caption across its middle is two objects.
+
+    `snug` takes the blank border off what was cut, so that a piece is as far from the caption as its ink is.
+    """
+    parts: list[Detected] = []
+    for item in detected:
+        pieces = [item.box]
+        for caption in captions:
+            pieces = [piece for whole in pieces for piece in _pieces(whole, caption, size)]
+        parts += [replace(item, box=piece if piece == item.box else snug(piece)) for piece in pieces]
+    return parts
+
+
+def _pieces(whole: Box, caption: Caption, size: tuple[float, float]) -> list[Box]:
+    """What a caption leaves of a box above and below it: the box as it is where the caption is not in it."""
+    text, box = (turned(part, caption.angle, *size) for part in (caption.box, whole))
+    inside = min(text.x2, box.x2) - max(text.x1, box.x1) > 0.5 * text.width
+    if not inside or text.y1 >= box.y2 or text.y2 <= box.y1:
+        return [whole]
+    least = max(_SLIVER, 0.1 * box.height)
+    parts = [Box(box.x1, box.y1, box.x2, text.y1 - 1), Box(box.x1, text.y2 + 1, box.x2, box.y2)]  # off its last pixel
+    return [turned_back(part, caption.angle, *size) for part in parts if part.y2 - part.y1 >= least] or [whole]
 
 
 def link(
