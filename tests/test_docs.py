@@ -5,9 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from test_documents import parse_florentune
 
 ROOT = Path(__file__).parent.parent
 
@@ -104,3 +108,40 @@ def test_every_command_is_in_the_readme():
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"`{name}`" not in readme] == []
+
+
+def yaml_file(name):
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_hooks_start_what_is_there():
+    (repo,) = yaml_file(".pre-commit-config.yaml")["repos"]
+    for hook in repo["hooks"]:
+        python, *words = hook["entry"].split()
+        assert python == ".venv/bin/python", "the tools of .venv, so that a hook and `make check` agree"
+        if words[0] == "-m":
+            assert importlib.util.find_spec(words[1]), hook["id"]
+        assert all((ROOT / word).exists() for word in words if word.endswith(".py")), hook["id"]
+
+
+def test_the_workflow_runs_what_a_person_runs():
+    jobs = yaml_file(".github/workflows/test.yml")["jobs"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = [step["run"].split() for job in jobs.values() for step in job["steps"] if "run" in step]
+    commands += [line.split() for line in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines() if "make" in line]
+    for program, target in commands:
+        assert program in ("make", "bash")
+        assert (ROOT / target).is_file() if program == "bash" else re.search(rf"^{target}:", makefile, re.M), target
+    tried = {f"Programming Language :: Python :: {version}" for version in jobs["test"]["strategy"]["matrix"]["python"]}
+    assert tried <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"])
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda form: form.stem)
+def test_issue_forms_ask_for_something_and_name_commands_that_parse(form):
+    text = form.read_text(encoding="utf-8")
+    asked = yaml.safe_load(text)
+    if form.stem != "config":
+        assert {"name", "description", "body"} <= asked.keys()
+        assert any(field.get("validations", {}).get("required") for field in asked["body"])
+    for line in re.findall(r"`(florentune [^`]+)`", text):
+        parse_florentune(line.split()[1:])
