@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from test_documents import parse_florentune
+from test_documents import unfinished
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,4 +144,4 @@ def test_issue_forms_ask_for_something_and_name_commands_that_parse(form):
         assert {"name", "description", "body"} <= asked.keys()
         assert any(field.get("validations", {}).get("required") for field in asked["body"])
     for line in re.findall(r"`(florentune [^`]+)`", text):
-        parse_florentune(line.split()[1:])
+        unfinished(line.split())
