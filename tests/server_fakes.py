@@ -91,6 +91,14 @@ def pdf(pages: int = 2) -> bytes:
     return stream.getvalue()
 
 
+def hanging_pdf(pages: int = 1) -> bytes:
+    """A PDF whose pages hang the model at 72 dpi: they are HANG pixels wide."""
+    images = [Image.open(io.BytesIO(png(HANG))).convert("RGB") for _ in range(pages)]
+    stream = io.BytesIO()
+    images[0].save(stream, "PDF", resolution=72, save_all=True, append_images=images[1:])
+    return stream.getvalue()
+
+
 class Answer:
     """Status, headers (lower case) and body of an answer."""
 

@@ -174,6 +174,22 @@ def test_metrics_count_routes_not_names(ask):
     assert "secret-name" not in text
 
 
+def test_metrics_do_not_grow_with_what_clients_make_up(ask):
+    def series():
+        return {line.rpartition(" ")[0] for line in ask("GET", "/metrics").body.decode().splitlines()}
+
+    for number in range(3):  # every combination once
+        for method in ("GET", "BREW", f"X{number}"):
+            ask(method, f"/v1/jobs/{number}/{number}")
+            ask(method, f"/v1/jobs/{number}")
+    before = series()
+    for number in range(3, 23):
+        for method in ("GET", "BREW", f"X{number}"):
+            ask(method, f"/v1/jobs/{number}/{number}")
+            ask(method, f"/v1/jobs/{number}")
+    assert series() == before
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_server():
     running = Running(broken_model)
     running.thread.join(120)

@@ -21,6 +21,7 @@ def command(
     deadline: Annotated[float, typer.Option(min=0.1, help="Seconds a request may take.")] = 60.0,
     job_deadline: Annotated[float, typer.Option(min=0.1, help="Seconds a job may take.")] = 600.0,
     keep: Annotated[float, typer.Option(min=1, help="Seconds the result of a job is kept.")] = 3600.0,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds a stop may take to finish accepted work.")] = 20.0,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Host name to answer to besides localhost; repeatable.")
     ] = None,
@@ -32,7 +33,7 @@ def command(
 
     POST /v1/detect, POST /v1/extract, and the page at /. Without a token it can be reached from this machine only.
     The token is read from FLORENTUNE_TOKEN or a file, never from the command line, where other users could see it.
-    SIGTERM finishes what was accepted.
+    SIGTERM finishes what was accepted, within --grace.
 
     Examples:
 
@@ -60,6 +61,7 @@ def command(
         deadline=deadline,
         job_deadline=job_deadline,
         keep=keep,
+        grace=grace,
         batch=batch,
     )
     app = create_app(model, engine=engine, workers=workers, limits=limits, token=token, hosts=hosts)

@@ -57,7 +57,7 @@ class Service:
     """What the routes share. `draining` is set once the server takes no new work."""
 
     def __init__(self, factory: Factory, workers: int, limits: Limits) -> None:
-        self.limits, self.metrics = limits, Metrics()
+        self.limits, self.workers, self.metrics = limits, workers, Metrics()
         self.folder = Path(tempfile.mkdtemp(prefix="florentune-server-"))
         self.pool = ModelPool(factory, workers, limits, self.metrics)
         self.documents = Documents(self.folder, self.pool, workers, limits, self.metrics)
@@ -71,9 +71,16 @@ class Service:
     def ready(self) -> bool:
         return self.pool.ready and not self.draining
 
-    @property
-    def busy(self) -> bool:
-        return self.pool.load + self.documents.load > 0
+    def owes(self, since: float) -> bool:
+        """Whether a request is being received or worked on, or a job that ended after `since` was not fetched yet."""
+        return self.uploads.open + self.pool.load + self.documents.load > 0 or self.documents.unfetched(since) > 0
+
+    def stop(self) -> None:
+        """End all workers; what is still under way is answered with "stopping"."""
+        try:
+            self.documents.stop()
+        finally:
+            self.pool.stop()
 
     @contextlib.asynccontextmanager
     async def run(self, app: FastAPI) -> AsyncIterator[None]:
@@ -85,8 +92,7 @@ class Service:
             yield
         finally:
             sweeper.cancel()
-            self.documents.stop()
-            self.pool.stop()
+            self.stop()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _sweep(self) -> None:
@@ -224,6 +230,7 @@ async def show_document(request: Request, id: str, accept: Annotated[str, Header
     job = _job(request, id)
     if not job.ended.is_set():
         raise Problem(409, "not_ready", "the job has not ended yet")
+    job.fetched = True
     return await _document(job, accept)
 
 

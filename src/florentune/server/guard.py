@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .limits import Limits
 from .metrics import Metrics
-from .problems import Problem, problem_of, response
+from .problems import Problem, problem_of, response, stopping
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _HEADERS = {
@@ -59,6 +59,9 @@ class Guard:
         except Problem as problem:
             if not answer.status:
                 await response(problem)(scope, body.receive, answer.send)
+        except asyncio.CancelledError:  # the server ends, and this request with it
+            if not answer.status:
+                await response(stopping())(scope, body.receive, answer.send)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.answered(route, scope["method"], answer.status or 499, time.monotonic() - started)

@@ -21,7 +21,7 @@ from .document_worker import DOCUMENT, serve
 from .limits import Limits
 from .metrics import Metrics
 from .pool import ModelPool
-from .problems import Problem, overloaded
+from .problems import Problem, overloaded, stopping
 
 _PAUSE = 1.0  # before a worker that died without work is started again
 Status = Literal["queued", "running", "ok", "partial", "failed", "cancelled"]
@@ -44,6 +44,7 @@ class Job:
     pages: dict[int, dict[str, Any]] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     ended_at: float = 0.0
+    fetched: bool = False
     ends_by: float = 0.0
     timer: asyncio.TimerHandle | None = None
 
@@ -100,6 +101,8 @@ class Documents:
 
     def submit(self, upload: Path, source: str, conf: float | None, dpi: float, seconds: float) -> Job:
         """Queue a document; its upload is moved into the job's folder. Raises Problem when the queue is full."""
+        if self._stopped:
+            raise stopping()
         if self.full:
             raise overloaded()
         self.sweep()
@@ -132,6 +135,10 @@ class Documents:
         self._jobs.pop(job.id, None)
         shutil.rmtree(job.folder, ignore_errors=True)
 
+    def unfetched(self, since: float) -> int:
+        """Jobs that ended after `since` (monotonic) and whose result nobody has asked for."""
+        return sum(job.ended_at >= since and not job.fetched for job in self._jobs.values())
+
     def sweep(self) -> None:
         """Forget jobs that ended long ago, and the oldest ones of too many."""
         ended = sorted((job for job in self._jobs.values() if job.ended.is_set()), key=lambda job: job.ended_at)
@@ -141,10 +148,10 @@ class Documents:
                 self.forget(job)
 
     def stop(self) -> None:
-        """Cancel all jobs and end all workers."""
+        """Give up all jobs and end all workers."""
         self._stopped = True
         for job in list(self._jobs.values()):
-            self.cancel(job)
+            self._abandon(job, "failed", "stopping", "the server stopped before the document was done")
         for seat in self._seats:
             if seat.child:
                 seat.child.kill()
@@ -178,7 +185,7 @@ class Documents:
 
     async def _ask(self, seat: _Seat, job: Job, names: list[str]) -> None:
         """What the model sees on some pages of a job, sent to its worker."""
-        left = max(job.ends_by - time.monotonic(), 0.0)
+        left = max(min(job.ends_by - time.monotonic(), self._limits.deadline), 0.0)
         questions = [
             self._pool.detect(job.images / f"{name}.png", name, job.conf, left, bounded=False) for name in names
         ]

@@ -30,5 +30,5 @@ class Limits:
     """How long a client may leave its answer unread."""
     keep: float = 3600.0
     kept_jobs: int = 64
-    grace: float = 25.0
-    """How long a stopping server finishes what it has accepted."""
+    grace: float = 20.0
+    """How long a stopping server finishes what it has accepted; then it gives the rest up."""

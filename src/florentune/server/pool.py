@@ -2,7 +2,8 @@
 
 A worker gets images as they come, up to two batches: it opens the ones while the model runs over the others, and a lone
 request never waits for company. When a worker dies or is killed because an image is over its deadline, the other images
-it had are tried again one by one: the image that does it is the only one to fail.
+it had are tried again one by one, with the whole of their deadline before them: the image that does it is the only one
+to fail.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .children import Child, Event
 from .limits import Limits
 from .metrics import Metrics
 from .model_worker import Factory, serve
-from .problems import Problem, overloaded, problem_of
+from .problems import Problem, overloaded, problem_of, stopping
 
 _LONGEST_PAUSE = 30.0
 
@@ -30,6 +31,7 @@ class _Request:
     name: str
     path: str
     conf: float | None
+    seconds: float
     answer: asyncio.Future[dict[str, Any]]
     timer: asyncio.TimerHandle | None = None
     alone: bool = False
@@ -65,6 +67,7 @@ class ModelPool:
         self.model: dict[str, Any] | None = None
         self.failure: FlorentuneError | None = None
         self.on_ready: Callable[[], None] = lambda: None
+        self._stopped = False
 
     @property
     def ready(self) -> bool:
@@ -92,6 +95,7 @@ class ModelPool:
 
     def stop(self) -> None:
         """End all workers; what still waits fails."""
+        self._stopped = True
         for seat in self._seats:
             if seat.restart:
                 seat.restart.cancel()
@@ -100,7 +104,7 @@ class ModelPool:
             self._queue.extend(seat.working.values())
             seat.ready, seat.working = False, {}
         while self._queue:
-            self._done(self._queue.popleft()).fail(problem_of("worker_died", "the server has stopped"))
+            self._done(self._queue.popleft()).fail(stopping())
 
     async def detect(
         self, path: Path, name: str, conf: float | None, seconds: float, *, bounded: bool = True
@@ -109,11 +113,12 @@ class ModelPool:
 
         `bounded` is False for the pages of documents, whose number is bounded where they are accepted.
         """
+        if self._stopped:
+            raise stopping()
         if bounded and self.full:
             raise overloaded()
-        loop = asyncio.get_running_loop()
-        request = _Request(name, str(path), conf, loop.create_future())
-        request.timer = loop.call_later(seconds, self._expire, request)
+        request = _Request(name, str(path), conf, seconds, asyncio.get_running_loop().create_future())
+        self._begin_deadline(request)
         self._queue.append(request)
         self._dispatch()
         try:
@@ -122,7 +127,11 @@ class ModelPool:
             if request in self._queue:  # the client is gone
                 self._queue.remove(self._done(request))
 
+    def _begin_deadline(self, request: _Request) -> None:
+        self._done(request).timer = asyncio.get_running_loop().call_later(request.seconds, self._expire, request)
+
     def _done(self, request: _Request) -> _Request:
+        """The request, whose deadline counts no more."""
         if request.timer:
             request.timer.cancel()
         return request
@@ -186,6 +195,7 @@ class ModelPool:
             waiting = [request for request in working if not request.answer.done()]
             for request in waiting:
                 request.alone = True
+                self._begin_deadline(request)
             self._queue.extendleft(reversed(waiting))
         seat.bad_starts = 0 if was_ready else seat.bad_starts + 1
         pause = min(2.0**seat.bad_starts, _LONGEST_PAUSE) if seat.bad_starts else 0.0

@@ -16,6 +16,7 @@ _STATUS = {
     "too_many_pages": 413,
     "timeout": 504,
     "worker_died": 503,
+    "stopping": 503,
     "cancelled": 409,
     "disk_full": 507,
     "error": 500,
@@ -55,4 +56,4 @@ def overloaded() -> Problem:
 
 
 def stopping() -> Problem:
-    return Problem(503, "stopping", "the server is stopping and takes no new work")
+    return problem_of("stopping", "the server is stopping; it takes no new work")

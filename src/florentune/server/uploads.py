@@ -34,15 +34,15 @@ class Uploads:
     """The folder in which bodies are received, and how many may be received at once."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        self._folder, self._limits, self._open = folder, limits, 0
+        self._folder, self._limits, self.open = folder, limits, 0
 
     @contextlib.asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[Upload]:
         """The file of a request, removed at the end where it still is. Raises Problem."""
-        if self._open >= self._limits.uploads:
+        if self.open >= self._limits.uploads:
             raise Problem(503, "overloaded", "too many uploads at once; try again in a moment")
         path = self._folder / secrets.token_hex(8)
-        self._open += 1
+        self.open += 1
         try:
             name = await _stored(request, path)
             final = path.with_suffix(_suffix(path))
@@ -53,7 +53,7 @@ class Uploads:
                 raise Problem(507, "disk_full", f"the server cannot store the upload: {error.strerror}") from error
             raise
         finally:
-            self._open -= 1
+            self.open -= 1
             path.unlink(missing_ok=True)
 
 
