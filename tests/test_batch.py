@@ -18,7 +18,7 @@ from extraction_pdfs import POISON, Given, poisoned, write_pdf
 from florentune.detector import load_detector
 from florentune.errors import FlorentuneError, InputError, MissingExtraError
 from florentune.extraction import Options
-from florentune.extraction.batch import run_batch
+from florentune.extraction.batch import Progress, run_batch
 from florentune.extraction.inputs import collect, opened, parse_shard
 from florentune.extraction.ledger import FIGURES, MAX_STARTS, Ledger, finalize, read_record
 from florentune.extraction.pools import LocalPool
@@ -67,7 +67,7 @@ def test_a_crash_and_a_hang_cost_only_themselves(tmp_path):
     source, out = documents(tmp_path / "in", 6), tmp_path / "out"
     write_pdf(source / "good-0001-segv.pdf", [[]], (POISON["segv"], 100))
     write_pdf(source / "good-0002-hang.pdf", [[]], (POISON["hang"], 100))
-    progress, _ = run(source, out, silence=1.5)
+    progress, _ = run(source, out, silence=4)
     assert progress.status == {"ok": 6, "failed": 2}
     assert progress.reasons == {"timeout": 1, "quarantined": 1}
 
@@ -462,3 +462,27 @@ def test_a_place_where_no_worker_starts_is_left_alone(tmp_path):
     source, settings = documents(tmp_path / "in", 4), settings_for(tmp_path / "out")
     pool = Stubborn(2, poisoned, settings)
     assert run_batch(collect([str(source)]).jobs, pool, settings, model="poisoned").status == {"ok": 4}
+
+
+def test_pages_are_told_of_before_their_document_is_done(tmp_path):
+    source, settings, heard = tmp_path / "in", settings_for(tmp_path / "out"), []
+    source.mkdir()
+    write_pdf(source / "long.pdf", [[]] * 9, SIZE)
+    pool = LocalPool(1, poisoned, settings)
+    jobs = collect([str(source)]).jobs
+    hear = lambda progress: heard.append((progress.done, progress.under_way))  # noqa: E731
+    progress = run_batch(jobs, pool, settings, model="poisoned", on_page=hear)
+    assert heard == [(0, count) for count in range(1, 10)]
+    assert (progress.pages, progress.under_way) == (9, 0)
+
+
+def test_progress_is_a_line_with_rates_what_is_left_and_why_documents_failed():
+    progress = Progress(total=1000, skipped=100, done=10, pages=50, started=time.monotonic() - 20)
+    progress.reasons.update(["timeout", "password", "timeout"])
+    assert progress.line() == (
+        "110/1000 documents, 50 pages, 0.50 documents/s, 2.50 pages/s, 30 min left, 1 password, 2 timeout"
+    )
+    progress.total = 400_000
+    assert ", 9.3 days left" in progress.line()
+    progress.total = 110
+    assert "left" not in progress.line()

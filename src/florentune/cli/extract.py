@@ -129,23 +129,31 @@ def _run(
     factory: Factory = partial(load_detector, model, engine=engine, threads=threads)
     pool: Pool = RayPool(workers, factory, settings, ray) if ray else LocalPool(count, factory, settings)
     console, told = Console(stderr=True), 0.0
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     with console.status("starting") as status:
 
         def report(record: dict[str, Any], progress: Progress) -> None:
             if as_json:
                 typer.echo(json.dumps({"event": "document", **record}))
             elif record["status"] != "ok":
-                console.print(f"{record['source']}: {record['status']}: {record['message']}", markup=False)
+                say(f"{record['source']}: {record['status']}: {record['message']}")
             status.update(progress.line())
             nonlocal told
             if not console.is_terminal and progress.seconds - told > _LOG_SECONDS:  # a log of a job, not a bar
                 told = progress.seconds
-                console.print(progress.line(), markup=False, highlight=False)
+                say(progress.line())
 
         progress = run_batch(
-            jobs, pool, settings, model=model, silence=silence, retry=_retry(retry), on_document=report
+            jobs,
+            pool,
+            settings,
+            model=model,
+            silence=silence,
+            retry=_retry(retry),
+            on_document=report,
+            on_page=lambda progress: status.update(progress.line()),
         )
-    console.print(progress.line(), markup=False, highlight=False)
+    say(progress.line())
     return progress
 
 

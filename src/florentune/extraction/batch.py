@@ -26,12 +26,13 @@ _MAX_BAD_STARTS = 3
 
 @dataclass(slots=True)
 class Progress:
-    """How a run stands; `reasons` counts the documents that are not ok."""
+    """How a run stands; `reasons` counts the documents that are not ok, `under_way` pages of those not done yet."""
 
     total: int
     skipped: int = 0
     done: int = 0
     pages: int = 0
+    under_way: int = 0
     status: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
@@ -42,17 +43,17 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated from the documents done in this run."""
-        if not self.done:
-            return None
-        return (self.total - self.skipped - self.done) * self.seconds / self.done
+        """Estimated from the documents done in this run; None before the first and after the last."""
+        left = self.total - self.skipped - self.done
+        return left * self.seconds / self.done if self.done and left else None
 
     def line(self) -> str:
         """One line for people."""
-        left = f", {self.seconds_left / 60:.1f} min left" if self.seconds_left is not None else ""
+        left = f", {_duration(self.seconds_left)} left" if self.seconds_left else ""
         bad = "".join(f", {count} {reason}" for reason, count in sorted(self.reasons.items()))
-        rates = f"{self.done / self.seconds:.2f} documents/s, {self.pages / self.seconds:.2f} pages/s"
-        return f"{self.skipped + self.done}/{self.total} documents, {rates}{left}{bad}"
+        pages = self.pages + self.under_way
+        rates = f"{self.done / self.seconds:.2f} documents/s, {pages / self.seconds:.2f} pages/s"
+        return f"{self.skipped + self.done}/{self.total} documents, {pages} pages, {rates}{left}{bad}"
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class _Slot:
     job: Job | None = None
     ready: bool = False
     since: float = field(default_factory=time.monotonic)
+    pages: int = 0
     served: int = 0
     bad_starts: int = 0
 
@@ -73,16 +75,26 @@ def run_batch(
     silence: float = 300.0,
     retry: Callable[[dict[str, Any]], bool] = lambda record: False,
     on_document: Callable[[dict[str, Any], Progress], None] = lambda record, progress: None,
+    on_page: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Do all jobs that are not done yet.
+    """Do all jobs that are not done yet. `on_document` and `on_page` hear of what is done.
 
     A worker that says nothing for `silence` seconds is replaced and its document recorded as failed ("timeout"). A
     document whose worker died is tried again, and recorded as "quarantined" after three deaths. `retry` says of a
     record of an earlier run whether to do the document again. Raises FlorentuneError for what concerns the whole
     run: the disk is full, a package or the model is missing.
     """
-    run = _Run(pool, Ledger(Path(settings.out), settings.config), settings, model, silence, on_document)
+    run = _Run(pool, Ledger(Path(settings.out), settings.config), settings, model, silence, on_document, on_page)
     return run.all(jobs, retry)
+
+
+def _duration(seconds: float) -> str:
+    """Such as 45 s, 12 min, 3.5 h or 2.1 days."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
 
 
 class _Run:
@@ -96,9 +108,10 @@ class _Run:
         model: str,
         silence: float,
         on_document: Callable[[dict[str, Any], Progress], None],
+        on_page: Callable[[Progress], None],
     ) -> None:
         self.pool, self.ledger, self.settings, self.model = pool, ledger, settings, model
-        self.silence, self.on_document = silence, on_document
+        self.silence, self.on_document, self.on_page = silence, on_document, on_page
         self.queue: deque[Job] = deque()
         self.slots: dict[int, _Slot] = {}
         self.lost: set[int] = set()
@@ -140,7 +153,7 @@ class _Run:
             while slot.ready and slot.job is None and self.queue:
                 job = self.queue.popleft()
                 if self.ledger.start(job):
-                    slot.job, slot.since = job, time.monotonic()
+                    slot.job, slot.since, slot.pages = job, time.monotonic(), 0
                     self.pool.submit(number, job)
                 else:
                     self._give_up(job, "quarantined", "the worker died each time it was tried")
@@ -151,10 +164,14 @@ class _Run:
         match event["event"]:
             case "ready":
                 slot.ready, slot.bad_starts = True, 0
+            case "page":
+                slot.pages = event["page"] + 1
+                self._count_pages()
+                self.on_page(self.progress)
             case "done":
                 assert slot.job is not None
-                self._finish(slot.job, event["record"])
-                slot.job, slot.served = None, slot.served + 1
+                job, slot.job, slot.served = slot.job, None, slot.served + 1
+                self._finish(job, event["record"])
                 if slot.served >= RECYCLE:  # whatever leaked in a worker goes with it
                     self.pool.kill(number)
                     self._restart(number)
@@ -216,8 +233,12 @@ class _Run:
         self.ledger.finished(job)
         self.progress.done += 1
         self.progress.pages += record["pages_done"]
+        self._count_pages()
         self._count(record)
         self.on_document({"id": job.id, **record}, self.progress)
+
+    def _count_pages(self) -> None:
+        self.progress.under_way = sum(slot.pages for slot in self.slots.values() if slot.job)
 
     def _count(self, record: dict[str, Any]) -> None:
         self.progress.status[record["status"]] += 1
