@@ -8,6 +8,7 @@ import pytest
 
 from florentune import __version__
 from florentune.cli import COMMANDS
+from florentune.training.config import KEYS
 
 HEAVY = ["torch", "transformers", "accelerate", "matplotlib", "onnxruntime", "typst", "fastapi", "PIL", "numpy"]
 
@@ -50,6 +51,12 @@ def test_an_unknown_flag_is_met_with_a_suggestion(command, flag, meant):
     done = run(command, "x", flag, "3")
     assert done.returncode == 2
     assert meant in done.stderr
+
+
+def test_the_list_of_keys_fits_80_columns():
+    lines = run("train", "--keys").stdout.splitlines()
+    assert {line.split()[0] for line in lines if not line.startswith(" ")} == set(KEYS)
+    assert max(map(len, lines)) <= 80
 
 
 def test_doctor_speaks_json():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,5 +99,6 @@ def _key_table() -> str:
         value = ",".join(item.default) if isinstance(item.default, tuple) else item.default
         shown = "" if value in (None, "") else f" [{str(value).lower() if isinstance(value, bool) else value}]"
         choices = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
-        lines.append(f"{name:<29}{item.metadata['help']}{choices}{shown}")
+        meaning = f"{item.metadata['help']}{choices}{shown}"
+        lines.append(textwrap.fill(meaning, 80, initial_indent=f"{name:<29}", subsequent_indent=" " * 29))
     return "\n".join(lines)
