@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import socket
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
@@ -23,6 +24,7 @@ from .work import Factory, Settings, Worker, serve
 Event = tuple[int, dict[str, Any]]
 
 _BEAT_SECONDS = 1.0
+_KNOCK_SECONDS = 10.0
 
 
 class Pool(Protocol):
@@ -95,6 +97,7 @@ class RayPool:
             import ray
         except ImportError:
             raise MissingExtraError("ray", "ray") from None
+        _knock(address)
         options: dict[str, Any] = {"address": address}
         if address == "local":
             options |= {"num_cpus": count or os.cpu_count() or 1, "include_dashboard": False}
@@ -164,6 +167,17 @@ class RayPool:
                 self._beats[slot] = count
                 events.append((slot, {"event": "page", "page": count - 1}))
         return events
+
+
+def _knock(address: str) -> None:
+    """Raise FlorentuneError where nothing listens at host:port; Ray itself would try for a quarter of an hour."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise FlorentuneError(f"--ray {address}: nothing answers there ({error})") from None
 
 
 class _Actor:
