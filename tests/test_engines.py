@@ -142,6 +142,28 @@ def test_export_of_sizes_that_do_and_do_not_fit_the_windows(tmp_path, size):
     assert exported.largest < 1e-2
 
 
+@pytest.mark.parametrize(("side", "stride", "padding"), [(3, 2, 1), (3, 1, 1), (2, 2, 0), (7, 4, 3)])
+@pytest.mark.parametrize("size", [(12, 12), (13, 8)], ids=str)
+def test_a_convolution_in_8_bits_is_near_torchs_for_every_image_of_a_batch(side, stride, padding, size):
+    import onnxruntime
+
+    from florentune.engines.graph import Graph, floats, model
+
+    generator = np.random.default_rng(side)
+    weights = {"c.weight": generator.normal(size=(5, 4, side, side)), "c.bias": generator.normal(size=5)}
+    graph = Graph({name: weight.astype(np.float32) for name, weight in weights.items()}, "int8")
+    image = generator.normal(size=(2, *size, 4)).astype(np.float32)
+    kernel, bias = (torch.from_numpy(weight) for weight in graph.weights.values())
+    expected = torch.conv2d(torch.from_numpy(image).permute(0, 3, 1, 2), kernel, bias, stride, padding)
+    graph.rename(graph.integer_patches("image", "c", expected.shape[2:], stride, padding), "rows")
+    proto = model(graph, "patches", [floats("image", "batch", *size, 4)], [floats("rows", "rows", 5)])
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"image": image})[0]
+    wanted = expected.permute(0, 2, 3, 1).reshape(-1, 5).numpy()
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
 def test_an_export_is_a_detector_of_its_own(small):
     opened, source = open_checkpoint(small["int8"]), open_checkpoint(small["torch"])
     assert not (small["int8"] / "model.safetensors").exists()

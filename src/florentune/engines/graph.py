@@ -1,10 +1,10 @@
 """ONNX graphs written node by node from the weights of a Florence-2.
 
 By hand and not traced, because the arrangement is where the time is: tokens stay rows of one matrix (so every linear
-layer is one Gemm with its bias), the residual of a depthwise convolution is part of its kernel, the tokens of
-attention come first so that ONNX Runtime reads heads and windows with a stride and copies nothing, cross attention's
-keys and values are computed once. `graph_tower` and `graph_language` hold the four graphs, with the inputs and outputs
-transformers.js expects.
+layer is one Gemm with its bias), the residual of a depthwise convolution is part of its kernel, windows are attended to
+by one operator that never holds their scores, elsewhere ONNX Runtime reads heads with a stride and copies nothing,
+cross attention's keys and values are computed once, and in 8 bits a convolution is an integer product too.
+`graph_tower` and `graph_language` hold the four graphs, with the inputs and outputs transformers.js expects.
 """
 
 from __future__ import annotations
@@ -84,13 +84,36 @@ class Graph:
         offsets = [] if offset is None else [self.weight(f"{key}.bias", offset)]
         if self.precision != "int8":
             return str(self.op("Gemm", rows, self.weight(f"{key}.weight", matrix.T), *offsets))
+        return self._integer_product(self._quantised_rows(rows), key, matrix, offsets)
+
+    def _integer_product(self, rows: list[str], key: str, matrix: NDArray[np.float32], offsets: list[str]) -> str:
+        """Rows in 8 bits, with their scale and zero point, times a matrix (out, in), as float32."""
         small, scale = quantised(matrix, axis=0)
         stored = self._stored(f"{_short(key)}.int8", small.T)
         factors = self._widened(f"{_short(key)}.scale", scale.ravel())
-        row, row_scale, row_zero = self._quantised_rows(rows)
+        row, row_scale, row_zero = rows
         # The empty name stands for the zero points of the matrix: it is symmetric.
         inputs = [row, stored, row_scale, factors, row_zero, "", *offsets]
         return str(self.op("MatMulIntegerToFloat", *inputs, domain=_CONTRIB))
+
+    def integer_patches(self, image: str, name: str, size: tuple[int, int], stride: int, padding: int) -> str:
+        """A convolution of an image (batch, height, width, in) in 8 bits: rows (batch * height * width, out).
+
+        The numbers under each place of the kernel are a slice of the padded image; side by side they are the rows of
+        one integer product. `size` is the height and width of the result.
+        """
+        kernel = self.weights[f"{name}.weight"]
+        outputs, channels, *sides = kernel.shape
+        small, scale, zero = self._quantised_rows(image)
+        padded = self.op("Pad", small, self.constant([0, padding, padding, 0] * 2), zero)
+        axes, steps = self.constant([1, 2]), self.constant([stride, stride])
+        places = []
+        for place in np.ndindex(*sides):
+            ends = [start + stride * (side - 1) + 1 for start, side in zip(place, size, strict=True)]
+            places.append(self.op("Slice", padded, self.constant(place), self.constant(ends), axes, steps))
+        rows = self.reshape(self.op("Concat", *places, axis=-1), -1, len(places) * channels)
+        matrix = kernel.transpose(0, 2, 3, 1).reshape(outputs, -1)
+        return self._integer_product([rows, scale, zero], name, matrix, [self.weight(f"{name}.bias")])
 
     def _quantised_rows(self, rows: str) -> list[str]:
         """Rows in 8 bits as they come, their scale and zero point, shared by all layers that read these rows."""
@@ -173,6 +196,11 @@ def floats(name: str, *shape: int | str) -> Any:
 
 def integers(name: str, *shape: int | str) -> Any:
     return helper.make_tensor_value_info(name, TensorProto.INT64, list(shape))
+
+
+def heads_attention(graph: Graph, query: str, key: str, value: str, heads: int) -> str:
+    """Attention within each row of (rows, tokens, channels), by heads of adjacent channels, without keeping scores."""
+    return str(graph.op("MultiHeadAttention", query, key, value, num_heads=heads, domain=_CONTRIB))
 
 
 def attention(graph: Graph, query: str, key: str, value: str, scale: float, mask: str = "") -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from ..errors import CheckpointError
-from .graph import Graph, Weights, attention, floats, heads_first, keys_first, model
+from .graph import Graph, Weights, floats, heads_attention, heads_first, keys_first, model
 
 
 def vision_encoder(
@@ -39,18 +39,19 @@ def _embed_patches(
     patch, stride, padding = (vision[f"patch_{key}"][stage] for key in ("size", "stride", "padding"))
     if is_first_norm:
         image = _normalised(graph, image, f"{name}.norm")
-    image = graph.op(
-        "Conv",
-        image,
-        graph.weight(f"{name}.conv.weight"),
-        graph.weight(f"{name}.conv.bias"),
-        strides=[stride] * 2,
-        pads=[padding] * 4,
-        kernel_shape=[patch] * 2,
-    )
+    height, width = ((side + 2 * padding - patch) // stride + 1 for side in size)
+    # Pixels keep their precision: the first convolution is a hundredth of the work.
+    if graph.precision == "int8" and stage:
+        rows = graph.integer_patches(
+            graph.transpose(image, 0, 2, 3, 1), f"{name}.conv", (height, width), stride, padding
+        )
+        image = _image(graph, rows, (height, width), vision["embed_dim"][stage])
+    else:
+        kernel, bias = graph.weight(f"{name}.conv.weight"), graph.weight(f"{name}.conv.bias")
+        settings = {"strides": [stride] * 2, "pads": [padding] * 4, "kernel_shape": [patch] * 2}
+        image = graph.op("Conv", image, kernel, bias, **settings)
     if not is_first_norm:
         image = _normalised(graph, image, f"{name}.norm")
-    height, width = ((side + 2 * padding - patch) // stride + 1 for side in size)
     return image, (height, width)
 
 
@@ -110,18 +111,17 @@ def _window_attention(
     graph: Graph, rows: str, name: str, vision: Mapping[str, Any], stage: int, size: tuple[int, int]
 ) -> str:
     channels, heads, side = vision["embed_dim"][stage], vision["num_heads"][stage], vision["window_size"]
-    depth, (height, width) = channels // heads, size
+    height, width = size
     down, across = -(-height // side), -(-width // side)
     is_padded = (down * side, across * side) != size
     if is_padded:
         pads = graph.constant([0, 0, 0, 0, 0, down * side - height, across * side - width, 0])
         rows = graph.op("Pad", graph.reshape(rows, -1, height, width, channels), pads)
-    # (batch * down, y, across, x, channels) to (y * x, windows, channels)
-    windows = graph.transpose(graph.reshape(rows, -1, side, across, side, channels), 1, 3, 0, 2, 4)
+    # (batch * down, y, across, x, channels) to (windows, y * x, channels)
+    windows = graph.transpose(graph.reshape(rows, -1, side, across, side, channels), 0, 2, 1, 3, 4)
     parts = graph.thirds(graph.reshape(windows, -1, channels), f"{name}.qkv")
-    query, key, value = (graph.reshape(part, side * side, -1, heads, depth) for part in parts)
-    mixed = attention(graph, heads_first(graph, query), keys_first(graph, key), heads_first(graph, value), depth**-0.5)
-    mixed = graph.transpose(graph.reshape(mixed, -1, across, heads, side, side, depth), 0, 3, 1, 4, 2, 5)
+    mixed = heads_attention(graph, *(graph.reshape(part, -1, side * side, channels) for part in parts), heads)
+    mixed = graph.transpose(graph.reshape(mixed, -1, across, side, side, channels), 0, 2, 1, 3, 4)
     if is_padded:
         mixed = graph.reshape(mixed, -1, down * side, across * side, channels)
         mixed = graph.op("Slice", mixed, *(graph.constant(at) for at in ([0, 0], [height, width], [1, 2])))

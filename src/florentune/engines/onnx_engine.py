@@ -6,7 +6,9 @@ It reads the files `export` writes, in the naming transformers.js expects: `onnx
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,6 +57,7 @@ class OnnxEngine:
         with ThreadPoolExecutor() as pool:
             sessions = [pool.submit(_session, file, threads, name not in unpacked) for name, file in files.items()]
             self._sessions = {name: session.result() for name, session in zip(files, sessions, strict=True)}
+        _give_back_memory()
         self._outputs = [output.name for output in self._sessions["decoder_model_merged"].get_outputs()]
 
     @classmethod
@@ -148,6 +151,8 @@ def _session(file: Path, threads: int | None, packed: bool) -> ort.InferenceSess
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or _cores()
+    # A plan of the memory of a run would be held beside the memory that the first run took without one.
+    options.enable_mem_pattern = False
     # A waiting thread that spins takes the core from whoever could use it; sleeping costs microseconds.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.disable_prepacking", "0" if packed else "1")
@@ -155,6 +160,12 @@ def _session(file: Path, threads: int | None, packed: bool) -> ort.InferenceSess
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common base for what a broken file raises
         raise CheckpointError(f"{file}: cannot be loaded by ONNX Runtime ({error})") from error
+
+
+def _give_back_memory() -> None:
+    """What reading the graphs took and freed goes back to the system; glibc would keep it, as much as the weights."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _cores() -> int:

@@ -21,7 +21,7 @@ from .layouts import Shape, native_shapes
 _NAMES = """
 Add Cast Concat Conv Gather Gelu Gemm Identity If LayerNormalization LessOrEqual MatMul Mul Pad Range ReduceMean Reshape
 Shape Slice Softmax Split Squeeze Sub Transpose Unsqueeze Where DynamicQuantizeLinear
-com.microsoft:MatMulIntegerToFloat com.microsoft:DynamicQuantizeMatMul
+com.microsoft:MatMulIntegerToFloat com.microsoft:DynamicQuantizeMatMul com.microsoft:MultiHeadAttention
 """
 OPERATORS = frozenset(_NAMES.split())
 """The operators of the graphs `florentune export` writes; those of a domain other than ONNX's own with its name."""
