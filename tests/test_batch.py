@@ -465,13 +465,15 @@ def test_a_place_where_no_worker_starts_is_left_alone(tmp_path):
 
 
 def test_pages_are_told_of_before_their_document_is_done(tmp_path):
-    source, settings, heard = tmp_path / "in", settings_for(tmp_path / "out"), []
+    source, settings, heard, told = tmp_path / "in", settings_for(tmp_path / "out"), [], []
     source.mkdir()
     write_pdf(source / "long.pdf", [[]] * 9, SIZE)
     pool = LocalPool(1, poisoned, settings)
     jobs = collect([str(source)]).jobs
     hear = lambda progress: heard.append((progress.done, progress.under_way))  # noqa: E731
-    progress = run_batch(jobs, pool, settings, model="poisoned", on_page=hear)
+    tell = lambda record, progress: told.append((record["pages"], record["tables"], record["figures"]))  # noqa: E731
+    progress = run_batch(jobs, pool, settings, model="poisoned", on_page=hear, on_document=tell)
+    assert told == [(9, 1, 0)]
     assert heard == [(0, count) for count in range(1, 10)]
     assert (progress.pages, progress.under_way) == (9, 0)
 

@@ -329,6 +329,12 @@ def _write(draft: _Draft, record: dict[str, Any]) -> None:
             stale.unlink(missing_ok=True)
 
 
+def counts(record: dict[str, Any]) -> dict[str, int]:
+    """How many tables and figures a record has."""
+    kinds = [entry["kind"] for entry in record["figures"]]
+    return {"tables": kinds.count("table"), "figures": kinds.count("figure")}
+
+
 def pdffigures2(entry: dict[str, Any], dpi: float) -> dict[str, Any]:
     """An entry in the fields of pdffigures2's figure data: points, origin at the top left, pages from 0."""
     return {

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import read_json, write_json, written_whole
-from .document import DOCUMENT, printable
+from .document import DOCUMENT, counts, printable
 from .inputs import Job
 
 MAX_DEATHS = 3
@@ -110,7 +110,7 @@ def finalize(out: Path) -> dict[str, Any]:
     The bytes depend only on the documents: run it as often as you like. figures.parquet is written where pyarrow is
     installed (extra [parquet]), figures.jsonl elsewhere. Raises InputError when nothing was planned there.
     """
-    counts: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     status: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     with written_whole(out / "documents.jsonl") as stream, _figure_table(out) as (table, write):
@@ -121,12 +121,12 @@ def finalize(out: Path) -> dict[str, Any]:
             write(_figure_rows(job, record))
             status[line["status"]] += 1
             reasons.update([line["reason"]] if line["reason"] else [])
-            counts.update({name: line[name] for name in ("pages", "pages_done", "tables", "figures")})
+            totals.update({name: line[name] for name in ("pages", "pages_done", "tables", "figures")})
     summary = {
         "documents": status.total(),
         "status": dict(sorted(status.items())),
         "reasons": dict(sorted(reasons.items())),
-        **{name: counts[name] for name in ("pages", "pages_done", "tables", "figures")},
+        **{name: totals[name] for name in ("pages", "pages_done", "tables", "figures")},
         "table_of_figures": table,
     }
     write_json(out / "summary.json", summary)
@@ -145,15 +145,13 @@ def _planned(out: Path) -> list[Job]:
 
 
 def _document_row(job: Job, record: dict[str, Any]) -> dict[str, Any]:
-    kinds = Counter(entry["kind"] for entry in record["figures"])
     return {
         "id": job.id,
         "source": printable(job.source),
         **{name: record[name] for name in ("status", "reason", "message")},
         "pages": record.get("pages", 0),
         "pages_done": record.get("pages_done", 0),
-        "tables": kinds["table"],
-        "figures": kinds["figure"],
+        **counts(record),
         "sha256": record.get("sha256"),
     }
 

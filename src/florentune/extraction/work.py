@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DiskFullError, FlorentuneError, InputError, MissingExtraError
 from ..pdf import DEADLINE, PdfReader
-from .document import Options, PageDetector, failure_record, process_document
+from .document import Options, PageDetector, counts, failure_record, process_document
 from .inputs import Job, opened
 
 Factory = Callable[[], PageDetector]
@@ -73,7 +73,7 @@ def failed(job: Job, settings: Settings, model: str, reason: str, message: str) 
 def short(record: dict[str, Any]) -> dict[str, Any]:
     """What progress needs of a record."""
     kept = ("source", "status", "reason", "message", "pages", "pages_done")
-    return {**{name: record[name] for name in kept}, "figures": len(record["figures"])}
+    return {**{name: record[name] for name in kept}, **counts(record)}
 
 
 def serve(channel: Connection, factory: Factory, settings: Settings) -> None:
