@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from florentune.training.datasets import load_data
 from florentune.training.learner import lora_names
 from florentune.training.objective import AnswerLoss
 from florentune.training.optimizer import learning_rate_factor, learning_rate_scales
-from training_run import HEIGHT, LABELS, WIDTH, losses, make_pages, make_workplace, settings, weights
+from training_run import HEIGHT, LABELS, WIDTH, losses, make_pages, make_workplace, settings, weights, words
 
 BROKEN = (
     "pillow_bmp_b_badbitcount.bmp",
@@ -343,6 +344,35 @@ def test_the_recipe_of_llamafactory_trains_on_its_own_demo(shared, place, tmp_pa
     assert f"florentune predict PAGE.png --model {tmp_path / 'run' / 'best'}" in said.out
     written = {path.name for path in (tmp_path / "run").iterdir()}
     assert written >= {"best", "last", "checkpoints", "metrics.jsonl", "training_loss.png", "config.yaml"}
+
+
+def test_the_end_tells_what_came_of_it_and_how_to_use_it(place, tmp_path, monkeypatch, florentune):
+    monkeypatch.chdir(tmp_path)
+    changes = settings(place, Path("runs/x"), max_steps=3, val_size=3, eval_strategy="steps", eval_steps=3)
+    code, said, progress = florentune("train", *words(changes))
+    assert code == 0
+    start, best = [line for line in read_lines(tmp_path / "runs/x/metrics.jsonl") if "val_loss" in line]
+    lines = said.splitlines()
+    assert lines[0].split() == ["best", "step", "3", "of", "3,", "by", "page_success"]
+    figures = [name for name in best if name != "step" and best[name] is not None]
+    for name, line in zip(figures, lines[1:], strict=False):
+        change = f"({best[name] - start[name]:+.4f}; start model {start[name]:.4f})"
+        assert line.split(maxsplit=2) == [name, f"{best[name]:.4f}", change]
+    pictures = [line.split()[1] for line in lines if line.startswith("  picture ")]
+    assert len(pictures) == 3
+    for path in pictures:
+        assert Image.open(path).size >= (WIDTH, HEIGHT)
+    assert Path(next(line.split()[1] for line in lines if line.startswith("  report "))).is_file()
+    assert max(map(len, lines)) <= 80
+    assert "step 3/3" in progress, "plain lines, as there is no terminal"
+    command = shlex.split(lines[-1])
+    page = str(next((place / "images").glob("*.png")))
+    assert command[0] == "florentune"
+    assert florentune(*[page if word == "PAGE.png" else word for word in command[1:]])[0] == 0
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

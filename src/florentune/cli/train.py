@@ -64,18 +64,20 @@ def command(
     if as_json:
         typer.echo(json.dumps(result.as_dict(), allow_nan=False))
     elif not dry_run:
-        _say(result, config, words)
+        _say(result, settings.best_by, config, words)
     if result.stopped_by is not None:
         raise typer.Exit(128 + result.stopped_by)
 
 
-def _say(result: TrainResult, config: Path | None, overrides: list[str]) -> None:
+def _say(result: TrainResult, best_by: str, config: Path | None, overrides: list[str]) -> None:
     """Where everything is, what came of it, and the command to use it."""
     if result.stopped_by is not None:
         again = [word for word in overrides if not word.startswith(("resume_from_checkpoint", "overwrite_output_dir"))]
         words = ["florentune", "train", *([str(config)] if config else []), *again, "resume_from_checkpoint=true"]
         typer.echo(f"stopped at step {result.step} of {result.total_steps}; go on with\n  {shlex.join(words)}")
         return
+    if result.best_step is not None:
+        typer.echo(f"  best             step {result.best_step} of {result.total_steps}, by {best_by}")
     for name, value in result.best_metrics.items():
         before = result.start_metrics.get(name)
         change = "" if value is None or before is None else f"  ({value - before:+.4f}; start model {before:.4f})"

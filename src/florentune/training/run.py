@@ -44,6 +44,7 @@ class TrainResult:
     total_steps: int
     stopped_by: int | None = None
     best: Path | None = None
+    best_step: int | None = None
     last: Path | None = None
     start_metrics: dict[str, float | None] = field(default_factory=dict)
     best_metrics: dict[str, float | None] = field(default_factory=dict)
@@ -384,6 +385,7 @@ class _Run:
             total_steps=loop.plan.total_steps,
             stopped_by=None if done else self.stop.received,
             best=best if progress.best_step is not None else None,
+            best_step=progress.best_step,
             last=last if done else None,
             start_metrics=progress.start_metrics,
             best_metrics=progress.best_metrics,
