@@ -156,3 +156,10 @@ def test_a_data_set_without_usable_pages_is_an_error(source, out):
 def test_images_keep_the_names_of_the_source(source, out):
     convert(source, out / "rows.json", to="llamafactory", images=source.parent / "papers.zip")
     assert json.loads((out / "rows.json").read_text())[0]["images"] == ["paper_0_0.png"]
+
+
+def test_the_command_offers_every_format():
+    from florentune.cli.convert import Format
+    from florentune.formats import FORMATS
+
+    assert [*Format] == [*FORMATS]

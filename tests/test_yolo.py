@@ -124,7 +124,7 @@ def test_a_broken_image_is_reported(root):
 def test_parts_are_written_side_by_side(tmp_path):
     pages = [Page(f"{name}.png", 10, 10, (Region("table", Box(1, 1, 2, 2)),)) for name in "ab"]
     data = DataSet(pages, ("figure", "table"))
-    yolo.write({"train": data.with_pages(pages[:1]), "val": data.with_pages(pages[1:])}, tmp_path)
+    yolo.write_parts({"train": data.with_pages(pages[:1]), "val": data.with_pages(pages[1:])}, tmp_path)
     assert (tmp_path / "labels/train/a.txt").read_text() == "1 0.15000000 0.15000000 0.10000000 0.10000000\n"
     assert (tmp_path / "labels/val/b.txt").exists()
     assert (tmp_path / "data.yaml").read_text().splitlines()[:2] == ["train: images/train", "val: images/val"]

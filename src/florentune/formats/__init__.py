@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import AnnotationError, InputError
 from . import coco, jsonl, llamafactory, yolo
@@ -28,7 +29,23 @@ __all__ = [
     "split",
     "write",
 ]
-FORMATS = ("coco", "yolo", "llamafactory", "jsonl")
+
+
+class Format(Protocol):
+    """What the module of a format has."""
+
+    @property
+    def SUFFIXES(self) -> tuple[str, ...]:
+        """Of its files, the usual one first."""
+
+    def read(self, path: Path, *, images: ImageFolder | None = None) -> DataSet:
+        """The data set of a file; raises AnnotationError when it cannot be used."""
+
+    def write(self, dataset: DataSet, path: Path) -> None:
+        """Write the data set, whole or not at all, and no image."""
+
+
+FORMATS: dict[str, Format] = {"coco": coco, "yolo": yolo, "llamafactory": llamafactory, "jsonl": jsonl}
 _COCO_NAMES = ("_annotations.coco.json", "annotations.json")
 
 
@@ -48,30 +65,24 @@ def read(
     """
     path = Path(path)
     kind = format or recognise(path)
+    reader = _known(kind)
     if path.is_dir() and kind != "yolo":
         path = coco_file(path)
     folder = ImageFolder(images) if images is not None else None
-    if kind == "yolo":
-        return yolo.read(path)
-    if kind == "llamafactory":
-        return llamafactory.read(path, images=folder)
-    if kind not in FORMATS:
-        raise InputError(f"format {kind!r} is unknown; formats are {', '.join(FORMATS)}")
-    dataset = coco.read(path, images=folder, ignore=ignore) if kind == "coco" else jsonl.read(path, images=folder)
+    dataset = coco.read(path, images=folder, ignore=ignore) if kind == "coco" else reader.read(path, images=folder)
     dataset.images = dataset.images or _folder_beside(path, dataset)
     return dataset
 
 
 def write(dataset: DataSet, path: Path | str, *, format: str) -> None:
     """Write the data set, regions in their order; `path` is a file, for YOLO a folder. No image is copied."""
-    writers = {"coco": coco.write, "llamafactory": llamafactory.write, "jsonl": jsonl.write, "yolo": _write_yolo}
-    if format not in writers:
+    _known(format).write(dataset, Path(path))
+
+
+def _known(format: str) -> Format:
+    if format not in FORMATS:
         raise InputError(f"format {format!r} is unknown; formats are {', '.join(FORMATS)}")
-    writers[format](dataset, Path(path))
-
-
-def _write_yolo(dataset: DataSet, folder: Path) -> None:
-    yolo.write({"train": dataset}, folder)
+    return FORMATS[format]
 
 
 def recognise(path: Path) -> str:
@@ -79,12 +90,11 @@ def recognise(path: Path) -> str:
     suffix = path.suffix.lower()
     if path.is_dir():
         return "yolo" if (path / "data.yaml").is_file() else "coco"
-    if suffix in (".yaml", ".yml"):
-        return "yolo"
-    if suffix in (".jsonl", ".ndjson"):
-        return "jsonl"
-    if suffix != ".json":
+    kinds = [name for name, format in FORMATS.items() if suffix in format.SUFFIXES]
+    if not kinds:
         raise AnnotationError(f"{path}: a data set is a .json, .jsonl or data.yaml file, or a folder with one of them")
+    if suffix != ".json":
+        return kinds[0]
     try:
         with path.open("rb") as stream:
             start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()

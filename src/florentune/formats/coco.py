@@ -15,6 +15,7 @@ from .dataset import DataSet, Issue
 from .folder import ImageFolder
 from .values import Id, clean_label, fit, four_numbers, id_of, quoted, safe_name, score_of, side, suspicion
 
+SUFFIXES = (".json",)
 IGNORED = ("ignore",)
 
 

@@ -9,12 +9,10 @@ from typing import Any
 
 from ..errors import AnnotationError, InputError
 from ..files import written_whole
-from . import coco, llamafactory, read, write, yolo
+from . import FORMATS, coco, llamafactory, read, write, yolo
 from .dataset import DataSet, Issue, Order
 from .folder import ImageFolder
 from .split import leaks, split
-
-_SUFFIX = {"coco": ".json", "llamafactory": ".json", "jsonl": ".jsonl"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def _files(source: Path, target: Path, to: str, parts: tuple[str, ...]) -> dict[
     if to == "yolo":
         return dict.fromkeys(parts, target / "data.yaml")
     if target.is_dir() or not target.suffix:
-        target = target / f"{source.stem}{_SUFFIX[to]}"
+        target = target / f"{source.stem}{FORMATS[to].SUFFIXES[0]}"
     files = {part: target.with_stem(f"{target.stem}_{part}") if part else target for part in parts}
     for file in files.values():
         if file.resolve() == source.resolve():
@@ -114,7 +112,7 @@ def _names(files: dict[str, Path], name: str | None) -> dict[str, Path]:
 
 def _write(parts: dict[str, DataSet], files: dict[str, Path], to: str) -> None:
     if to == "yolo":
-        yolo.write({part or "train": dataset for part, dataset in parts.items()}, files[next(iter(files))].parent)
+        yolo.write_parts({part or "train": dataset for part, dataset in parts.items()}, files[next(iter(files))].parent)
         return
     for part, dataset in parts.items():
         write(dataset, files[part], format=to)

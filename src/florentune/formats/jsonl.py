@@ -19,6 +19,7 @@ from .folder import ImageFolder
 from .rows import RowReader, read_rows
 from .values import fit, four_numbers, quoted, score_of, side
 
+SUFFIXES = (".jsonl", ".ndjson")
 _PAGE_KEYS = frozenset({"image", "width", "height", "regions"})
 
 

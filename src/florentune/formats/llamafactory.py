@@ -16,6 +16,7 @@ from .folder import ImageFolder
 from .rows import RowReader, read_rows
 from .values import quoted
 
+SUFFIXES = (".json",)
 REGISTRY = "dataset_info.json"
 _PROMPTS = (OD_TASK, "Locate the objects with category name in the image.")
 _SOURCES = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")

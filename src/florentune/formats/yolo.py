@@ -12,20 +12,22 @@ import yaml
 
 from ..errors import AnnotationError, ImageError, InputError
 from ..files import written_whole
-from ..images import SUFFIXES
+from ..images import SUFFIXES as IMAGES
 from ..regions import Box, Page, Region
 from .dataset import DataSet, Issue
 from .folder import ImageFolder
 from .values import clean_label, fit, quoted
 
+SUFFIXES = (".yaml", ".yml")
 PARTS = ("train", "val", "test")
 
 
-def read(path: Path) -> DataSet:
+def read(path: Path, *, images: ImageFolder | None = None) -> DataSet:
     """The pages of a YOLO data set: `path` is its data.yaml or the folder that holds it.
 
-    Sizes are read from the images' headers, so the images must be there. Pages know their part as extra["split"]; an
-    image without a label file is a page without boxes. Raises AnnotationError.
+    The images are where data.yaml says, whatever `images` is. Sizes are read from their headers, so they must be there.
+    Pages know their part as extra["split"]; an image without a label file is a page without boxes. Raises
+    AnnotationError.
     """
     config_path = path if path.is_file() else path / "data.yaml"
     config = _config(config_path)
@@ -86,7 +88,7 @@ class _Reader:
         for entry in entries:
             place = self._place(config, entry, part)
             if place.is_dir():
-                files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+                files = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGES)
                 yield from (path.relative_to(self.root).as_posix() for path in files)
             else:
                 lines = self._list(place)
@@ -187,7 +189,12 @@ def label_path(image: str) -> str:
     return "/".join(parts)
 
 
-def write(parts: Mapping[str, DataSet], folder: Path) -> None:
+def write(dataset: DataSet, path: Path) -> None:
+    """Write the data set into the folder `path`, all of it for training."""
+    write_parts({"train": dataset}, path)
+
+
+def write_parts(parts: Mapping[str, DataSet], folder: Path) -> None:
     """Write data.yaml and one label file a page for every part ("train", "val", "test"); images are not copied.
 
     Boxes are fractions with eight decimals. Raises InputError when two images of a part would share a label file.
