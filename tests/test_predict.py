@@ -102,6 +102,16 @@ def test_pdf_pages_are_named_by_number(model, shared, tmp_path):
     assert json.loads(result.stdout)["status"] == "failed"
 
 
+@pytest.mark.parametrize(("command", "code"), [("predict", 2), ("label", 1)])
+def test_an_encrypted_pdf_wants_its_password(model, shared, tmp_path, command, code):
+    pdf = shared / "bad_inputs/pdfs/pypdf_encrypted-file.pdf"
+    words = [command, pdf, "-m", model, "--dpi", 40, "--out", tmp_path / "boxes.json"]
+    missing = CliRunner().invoke(build_app(), [*map(str, words)])
+    assert f"{pdf}: it is encrypted: a password is needed" in missing.output
+    assert missing.exit_code == code
+    assert CliRunner().invoke(build_app(), [*map(str, words), "--password", "test"]).exit_code == 0
+
+
 def test_every_odd_image_ends_in_one_record(model, shared):
     files = sorted(file for file in (shared / "bad_inputs/images").iterdir() if file.is_file())
     result = CliRunner().invoke(build_app(), ["predict", *map(str, files), "-m", str(model), "--json"])
