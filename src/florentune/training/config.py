@@ -173,7 +173,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] | Mapping[str,
         problems += source_problems(config)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise ConfigError(f"{path or 'configuration'}: {count}\n" + "\n".join(f"  - {line}" for line in problems))
+        place = f"{path or 'configuration'}{', with the keys given beside it' if path and overrides else ''}"
+        raise ConfigError(f"{place}: {count}\n" + "\n".join(f"  - {line}" for line in problems))
     return config
 
 
