@@ -6,6 +6,7 @@ INSTALLED := .venv/.installed
 .PHONY: setup demo test check lint types docs slow torture clean
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo 'Setting up .venv: some minutes, and gigabytes, most of them torch'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(INSTALLED)
