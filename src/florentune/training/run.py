@@ -367,7 +367,8 @@ class _Run:
     def _finish(self, loop: Loop, validator: Validator | None) -> TrainResult:
         progress, report = loop.progress, None
         best, last = self.folder / "best", self.folder / "last"
-        done = progress.step == loop.plan.total_steps or self._patience_is_over(progress)
+        validated = validator is None or progress.validated_step == progress.step  # not when a signal came first
+        done = (progress.step == loop.plan.total_steps and validated) or self._patience_is_over(progress)
         if self.processes.is_first:
             if done:
                 with loop.shipped_weights():
