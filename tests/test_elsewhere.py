@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from florentune.detector import load_detector
 from florentune.engines.decode import FreeWalk, decode
+from florentune.engines.export import export_onnx
 from florentune.engines.onnx_engine import OnnxEngine
 from florentune.formats.convert import convert
 from florentune.model.checkpoint import open_checkpoint
@@ -24,6 +29,7 @@ from training_run import make_workplace, settings
 torch = pytest.importorskip("torch")
 OLDEST_TRANSFORMERS = "transformers==5.13.0"
 NODE_PACKAGE = "onnxruntime-node@1.23"
+BROWSER_PACKAGE = "@huggingface/transformers@4.3.1"
 
 
 def run(*command, **environment):
@@ -250,6 +256,69 @@ def test_node_runs_the_graphs_and_writes_the_same_tokens(tmp_path):
     decode(engine.start(pixels, prompt), [walk], engine.start_id)
     assert len(theirs) >= 7  # a label and its box, at least
     assert theirs == walk.ids
+
+
+IN_THE_BROWSER = """
+async ([folder, dtype, name]) => {
+  const { AutoProcessor, Florence2ForConditionalGeneration, RawImage, env } =
+    await import("/node_modules/@huggingface/transformers/dist/transformers.min.js");
+  Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, useBrowserCache: false });
+  env.localModelPath = "/";
+  env.backends.onnx.wasm.wasmPaths = "/node_modules/onnxruntime-web/dist/";
+  const model = await Florence2ForConditionalGeneration.from_pretrained(folder, { dtype, device: "wasm" });
+  const processor = await AutoProcessor.from_pretrained(folder);
+  const image = await RawImage.fromURL("/" + name);
+  const inputs = await processor(image, processor.construct_prompts("<OD>"));
+  const ids = await model.generate(inputs);
+  const text = processor.batch_decode(ids, { skip_special_tokens: false })[0];
+  return { text, answer: processor.post_process_generation(text, "<OD>", image.size) };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """transformers.js and nano's graphs as export writes them, in a folder and at the address that serves it."""
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm on this machine")
+    folder = tmp_path_factory.mktemp("site")
+    command = ["npm", "install", "--silent", "--ignore-scripts", "--prefix", str(folder), BROWSER_PACKAGE]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip(f"{BROWSER_PACKAGE} cannot be installed here")
+    for dtype in ("fp32", "int8"):
+        export_onnx("nano", folder / dtype, dtype)
+    # The size that the model reads, so that no browser has to resize it and pixels are the same.
+    page().resize(open_checkpoint("nano").image_size[::-1]).save(folder / "page.png")
+    files = functools.partial(QuietFiles, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    """A folder over HTTP, without a line on the terminal for each file."""
+
+    def log_message(self, format, *arguments):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("dtype", "theirs"), [("fp32", "fp32"), ("int8", "q8")])
+def test_a_browser_loads_the_graphs_and_finds_the_same_boxes(site, browser, dtype, theirs):
+    folder, address = site
+    tab = browser.new_page()
+    tab.set_default_timeout(0)
+    tab.goto(f"{address}/page.png")
+    found = tab.evaluate(IN_THE_BROWSER, [dtype, theirs, "page.png"])
+    tab.close()
+    (ours,) = load_detector(folder / dtype, engine="onnx", dtype=dtype).predict([folder / "page.png"], free=True)
+    assert found["text"] == ours.text
+    boxes = found["answer"]["<OD>"]["bboxes"]
+    assert boxes, "a page without boxes proves nothing"
+    assert found["answer"]["<OD>"]["labels"] == ours.answer["<OD>"]["labels"]
+    assert np.array(boxes) == pytest.approx(np.array(ours.answer["<OD>"]["bboxes"]))
 
 
 LLAMAFACTORY = """
