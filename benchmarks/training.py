@@ -107,6 +107,7 @@ def trainer(job: Job) -> Job:
         learning_rate=LEARNING_RATE,
         max_steps=job["steps"],
         bf16=job["bf16"],
+        gradient_checkpointing=job["checkpointing"],
         use_cpu=True,
         dataloader_num_workers=2,
         remove_unused_columns=False,
@@ -157,6 +158,7 @@ def _config(job: Job) -> Any:
         "max_steps": job["steps"],
         "freeze_vision_tower": job["frozen"],
         "bf16": job["bf16"],
+        "gradient_checkpointing": job["checkpointing"],
         "logging_steps": 1,
         "save_steps": 10**6,
         "plot_loss": False,
@@ -214,8 +216,8 @@ class Bench:
             )
         return folder
 
-    def run(self, contender: str, size: str, *, steps: int, batch: int, frozen: bool = False, bf16: bool = True) -> Job:
-        """One contender in a process of its own."""
+    def run(self, contender: str, size: str, *, steps: int, batch: int, **changes: bool) -> Job:
+        """One contender in a process of its own; `changes` are frozen, bf16 and checkpointing."""
         self.count += 1
         job = {
             "contender": contender,
@@ -225,8 +227,7 @@ class Bench:
             "output": str(self.work / f"run-{self.count}"),
             "steps": steps,
             "batch": batch,
-            "frozen": frozen,
-            "bf16": bf16,
+            **{"frozen": False, "bf16": True, "checkpointing": False, **changes},
         }
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.options.threads), "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, __file__, "--job", json.dumps(job)]
@@ -234,7 +235,7 @@ class Bench:
         if done.returncode:
             sys.exit(f"{contender}: {done.stderr[-3000:]}")
         found: Job = json.loads(done.stdout.splitlines()[-1])
-        print(f"  {contender:<11} {size} {_about(found, frozen)}", file=sys.stderr, flush=True)
+        print(f"  {contender:<11} {size} {_about(found, job['frozen'])}", file=sys.stderr, flush=True)
         return found
 
     def paces(self, size: str, *, steps: int, batch: int, frozen: bool, skip: int) -> dict[str, float]:
@@ -282,14 +283,15 @@ def row_nano(bench: Bench) -> Iterator[str]:
 
 def row_memory(bench: Bench) -> Iterator[str]:
     """Peak resident memory, base size, batch 1; the moments exist from the second step on."""
-    peak = {
-        name: bench.run(name, bench.options.size, steps=2, batch=1)["peak"] / 1e9 for name in ("florentune", "trainer")
-    }
-    ratio = peak["florentune"] / peak["trainer"]
-    yield (
-        f"| peak memory, {bench.options.size}, batch 1, GB | {peak['florentune']:.2f} | | {peak['trainer']:.2f} "
-        f"({ratio:.2f}x) | <= 0.8x |"
-    )
+    size = bench.options.size
+    for checkpointing, what in ((False, ""), (True, ", gradient_checkpointing")):
+        ours, theirs = (
+            bench.run(name, size, steps=2, batch=1, checkpointing=checkpointing)["peak"] / 1e9
+            for name in ("florentune", "trainer")
+        )
+        yield (
+            f"| peak memory, {size}, batch 1{what}, GB | {ours:.2f} | | {theirs:.2f} ({ours / theirs:.2f}x) | <= 0.8x |"
+        )
 
 
 def row_losses(bench: Bench) -> Iterator[str]:

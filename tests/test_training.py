@@ -20,7 +20,7 @@ from florentune.model.florence import load_model
 from florentune.training import load_config, train
 from florentune.training.batches import AnswerEncoder, PageReader, padded_answers, prompt_ids
 from florentune.training.datasets import load_data
-from florentune.training.learner import lora_names
+from florentune.training.learner import Learner, lora_names
 from florentune.training.objective import AnswerLoss
 from florentune.training.optimizer import learning_rate_factor, learning_rate_scales
 from training_run import HEIGHT, LABELS, WIDTH, losses, make_pages, make_workplace, settings, weights, words
@@ -209,6 +209,20 @@ def test_gradient_checkpointing_and_bf16_train_to_nearly_the_same_losses(place, 
     found = list(losses(tmp_path / "bf16").values())
     assert found == pytest.approx(plain, rel=0.02)
     assert found != plain
+
+
+def test_gradient_checkpointing_keeps_little_of_the_tower(place):
+    def kept(**changes):
+        config = load_config(None, settings(place, place / "unused", **changes))
+        learner = Learner(open_checkpoint(place / "tiny"), config, torch.device("cpu"))
+        learner.train()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.nbytes) or t, lambda t: t):
+            found = learner.model.model.vision_tower(torch.zeros(1, 3, 64, 64)).last_hidden_state
+        found.sum().backward()
+        return sum(sizes)
+
+    assert kept(gradient_checkpointing=True) < kept() / 3
 
 
 def test_validation_writes_best_with_thresholds_and_pictures(place, tmp_path):

@@ -101,7 +101,7 @@ class TrainConfig:
         0.0, "decay of the averaged weights that are validated and shipped; 0 is off", low=0, high=0.99999
     )
     bf16: bool = _key(False, "bf16 arithmetic with fp32 weights")
-    gradient_checkpointing: bool = _key(False, "compute the text layers twice to save memory")
+    gradient_checkpointing: bool = _key(False, "compute layers twice to save memory")
     cache_features: bool = _key(True, "with a frozen tower and no augmentation: run pages through the tower only once")
     feature_cache_gb: float = _key(20.0, "limit of the tower features on disk", low=0)
     seed: int = _key(42, "seed of the page order, the augmentation and dropout", low=0)

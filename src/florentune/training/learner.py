@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import ConfigError, MissingExtraError
 from ..model.checkpoint import Checkpoint
@@ -24,9 +27,9 @@ _TOWER = "model.vision_tower."
 class Learner:
     """A Florence-2 with its trainable part marked: everything, everything but the tower, or LoRA matrices."""
 
-    def __init__(self, checkpoint: Checkpoint, config: TrainConfig, device: torch.device) -> None:
-        self.checkpoint, self._config = checkpoint, config
-        self.model: Any = load_model(checkpoint, dtype=torch.float32, device=str(device))
+    def __init__(self, start: Checkpoint, config: TrainConfig, device: torch.device) -> None:
+        self.checkpoint, self._config = start, config
+        self.model: Any = load_model(start, dtype=torch.float32, device=str(device))
         if device.type == "cpu":
             # the backward pass of PyTorch's fused attention is slower than plain matrix products there
             self.model.set_attn_implementation("eager")
@@ -40,6 +43,7 @@ class Learner:
             # transformers is renaming the method; the non-reentrant kind is the default of both
             new = getattr(self.model, "activation_checkpointing_enable", None)
             (new or self.model.gradient_checkpointing_enable)()
+            _checkpoint_blocks(self.model.model.vision_tower)
 
     def train(self) -> None:
         """Switch dropout on, except in a frozen tower, which computes as it does in inference."""
@@ -103,6 +107,12 @@ def lora_names(model: Any, targets: Sequence[str], *, tower: bool) -> list[str]:
                 f"there are {', '.join(known)}"
             )
     return [name for name in inside if any(name.endswith(f".{target}") for target in targets)]
+
+
+def _checkpoint_blocks(tower: Any) -> None:
+    """Let the tower's blocks keep their input alone for the backward pass, as transformers does in the text model."""
+    for block in itertools.chain(*tower.blocks):
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def _with_lora(model: Any, config: TrainConfig) -> Any:

@@ -373,8 +373,8 @@ class _Run:
             if done:
                 with loop.shipped_weights():
                     self._save_model(loop, last, None, {})
-                if validator is None:
-                    loop.learner.save_adapter(self.folder / "adapter")
+                    if validator is None:
+                        loop.learner.save_adapter(self.folder / "adapter")
             if done and validator is not None and progress.best_step is not None:
                 report = self._report(loop, validator, best)
             if self.config.plot_loss:
