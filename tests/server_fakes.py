@@ -52,6 +52,9 @@ class InkDetector:
         return [self._prediction(name, image, conf or 0.5) for name, image in opened]
 
     def _prediction(self, name: str, image: Image.Image | FlorentuneError, conf: float) -> Prediction:
+        if tally := os.environ.get("FLORENTUNE_TALLY"):
+            with Path(tally).open("a") as stream:
+                stream.write("x")
         if isinstance(image, FlorentuneError):
             return Prediction(name, error=image)
         self._trouble(image.width)
@@ -183,17 +186,17 @@ INK_SERVER = """
 import sys
 sys.path.insert(0, {tests!r})
 import server_fakes
-from florentune.server import create_app, serve
+from florentune.server import Limits, create_app, serve
 if __name__ == "__main__":
-    app = create_app(server_fakes.InkDetector)
+    app = create_app(server_fakes.InkDetector, limits=Limits(**{limits!r}))
     serve(app, "127.0.0.1", 0, lambda address: print(address, flush=True))
 """
 
 
-def ink_server(folder: Path) -> list[str]:
+def ink_server(folder: Path, **limits: float) -> list[str]:
     """The command of a server with the ink detector; its script is written to `folder`."""
     script = folder / "run.py"
-    script.write_text(INK_SERVER.format(tests=str(Path(__file__).parent)))
+    script.write_text(INK_SERVER.format(tests=str(Path(__file__).parent), limits=limits))
     return [sys.executable, str(script)]
 
 
@@ -212,16 +215,31 @@ def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], Client]
             server.kill()
 
 
-def stop_under_load(command: list[str]) -> tuple[list[int], int, str]:
-    """Stop a server while clients ask: the answers that came, the server's exit code and what it complained of."""
-    with process(command) as (server, ask):
+def pids_of(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def stop_under_load(command: list[str], folder: Path) -> tuple[list[int], int, str]:
+    """Stop a server while clients ask: the answers that came, the server's exit code and what it complained of.
+
+    Every image that the model has seen must have got its answer; who comes too late finds a closed door.
+    """
+    tally = folder / "tally"
+    tally.write_text("")
+    with process(["env", f"FLORENTUNE_TALLY={tally}", *command]) as (server, ask):
         answers, ended = [], threading.Event()
 
         def client() -> None:
             while not ended.is_set():
                 try:
                     answers.append(ask("POST", "/v1/detect", png(SLOW)).status)
-                except ConnectionRefusedError:  # it does not listen any more
+                except ConnectionError:  # it does not listen any more, or closed before it heard this one
                     return
 
         threads = [threading.Thread(target=client) for _ in range(3)]
@@ -234,4 +252,5 @@ def stop_under_load(command: list[str]) -> tuple[list[int], int, str]:
         ended.set()
         for thread in threads:
             thread.join()
+        assert answers.count(200) == len(tally.read_text())
         return answers, code, server.stderr.read()

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra [server]")
-from server_fakes import Running, ink_server, pdf, png, process, stop_under_load
+from server_fakes import Running, ink_server, pdf, pids_of, png, process, stop_under_load
 
 NANO = [sys.executable, "-m", "florentune", "serve", "--port", "0"]
 POST = """
@@ -30,16 +30,6 @@ local file = io.open("{image}", "rb")
 wrk.body = file:read("*a")
 function delay() return math.random(0, 2 * {delay}) end
 """
-
-
-def pids_of(pid):
-    """A process and all below it."""
-    found = [pid]
-    for parent in found:
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{parent}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
-    return found
 
 
 def resident(pid):
@@ -212,7 +202,7 @@ def test_kill_9_of_the_model_in_a_loop(kills, record_property):
 def test_twenty_stops_under_load(tmp_path, record_property):
     answered = 0
     for _ in range(20):
-        answers, code, errors = stop_under_load(ink_server(tmp_path))
+        answers, code, errors = stop_under_load(ink_server(tmp_path), tmp_path)
         assert (code, errors) == (0, "")
         assert set(answers) <= {200, 503}
         answered += len(answers)

@@ -68,7 +68,7 @@ def serve(app: FastAPI, host: str, port: int, on_start: Callable[[str], None] = 
     bounds = _affordable(service.limits, service.workers)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host.strip("[]"), port), family=family, backlog=256)
+        listener = socket.create_server((host.strip("[]"), port), family=family)
     except OSError as error:
         raise InputError(f"cannot listen on {host} port {port}: {error.strerror}") from None
     config = uvicorn.Config(
@@ -79,6 +79,8 @@ def serve(app: FastAPI, host: str, port: int, on_start: Callable[[str], None] = 
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_ANSWER_SECONDS,
+        # so many are accepted in one go, before any of them can be dropped to make room
+        backlog=max(bounds.connections // 4, 1),
     )
     shown = f"[{host}]" if ":" in host else host
     on_start(f"http://{shown}:{listener.getsockname()[1]}")
@@ -153,4 +155,7 @@ class _Server(uvicorn.Server):
         if images or documents:
             _LOG.warning("%d images and %d documents were given up after %g s", images, documents, service.limits.grace)
         service.stop()
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_NOTICE_SECONDS)  # those that were accepted last get an answer
         self.should_exit = True
