@@ -156,7 +156,7 @@ def test_peft_loads_the_adapter_of_a_run(tmp_path):
     from florentune.training import load_config, train
 
     place, output = make_workplace(tmp_path / "place"), tmp_path / "run"
-    changes = {"max_steps": 3, "finetuning_type": "lora", "lora_rank": 4}
+    changes = {"max_steps": 3, "finetuning_type": "lora", "lora_rank": 4, "ema": 0.9}
     train(load_config(None, settings(place, output, **changes)))
     found = run(sys.executable, "-W", "ignore", "-c", PEFT, place / "tiny", output / "adapter", output / "last")
     assert found["lora"] > 0
