@@ -88,6 +88,18 @@ def test_a_caption_goes_on_over_lines_and_mends_hyphens(captions_of):
     assert caption.box.y2 == pytest.approx(122, abs=3)
 
 
+def test_a_box_that_reaches_over_the_end_of_a_caption_does_not_end_its_sentence(captions_of):
+    lines = [
+        "Table 1: What was measured for all of the models",
+        "here, and for all of those that the appendix has, of",
+        "all sizes.",
+    ]
+    cells = [(72, 133, 9, "Model Accuracy"), (72, 144, 9, "nano 0.9")]
+    box = Box(60, 114, 400, 300)
+    (caption,) = captions_of([*((72, 100 + 11 * i, 9, text) for i, text in enumerate(lines)), *cells], [box])
+    assert caption.text == " ".join(lines)
+
+
 def test_a_caption_with_double_spacing_goes_on(captions_of):
     lines = ["Figure 2. Pressure caused by the impact as predicted by the first code,", "and by the second one.", "7"]
     (caption,) = captions_of([(72, 100 + 18 * i, 9, text) for i, text in enumerate(lines[:2])] + [(300, 220, 9, "7")])

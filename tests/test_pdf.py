@@ -115,6 +115,17 @@ def test_a_killed_child_is_replaced_and_the_document_goes_on(tmp_path):
         assert reader.respawns == 1
 
 
+def test_a_long_document_is_opened_anew_in_between(tmp_path, monkeypatch):
+    """PDFium keeps what it reads of a document until it is closed."""
+    monkeypatch.setattr("florentune.pdf.reader._PAGES_PER_OPEN", 2)
+    path, opened = write_pdf(tmp_path / "a.pdf", [[(9, 9, 9, f"page{i}")] for i in range(5)]), []
+    with PdfReader() as reader:
+        reopen = reader._reopen
+        monkeypatch.setattr(reader, "_reopen", lambda path: opened.append(path) or reopen(path))
+        assert [page.words[0].text for page in reader.pages(path, 72)] == [f"page{i}" for i in range(5)]
+        assert (len(opened), reader.respawns) == (3, 0)
+
+
 def test_the_memory_of_the_parent_is_not_held_against_a_crashed_child(tmp_path):
     path = write_pdf(tmp_path / "a.pdf", [[(9, 9, 9, "a")]])
     large = bytearray(b"x" * (250 << 20))

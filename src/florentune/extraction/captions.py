@@ -35,6 +35,7 @@ _SENTENCE = re.compile(
     r"contain|indicat|highlight|visuali[sz]|reveal|detail|outlin|confirm|consolidat|enumerat|suggest|explain|"
     r"exemplif|includ|introduc)\w*)\b",
 )
+_SENTENCE_ENDS = ".!?:"
 _MAX_LINES = 60
 _STRENGTH = {":": 3, "|": 3, "•": 3, "-": 3, ".": 2, "": 1}
 
@@ -141,7 +142,7 @@ def _block(lines: Sequence[Line], index: int, starts: Iterable[int], boxes: Sequ
     for position in range(index + 1, min(index + 1 + _MAX_LINES, len(lines))):
         line = lines[position]
         step = line.baseline - row[0].baseline
-        if position in starts or line.angle != first.angle or any(_holds(box, line.box) for box in held):
+        if position in starts or line.angle != first.angle or any(_ends_at(box, row, line, pitch) for box in held):
             break
         if abs(step) < 0.6 * first.size and _beside(row[-1], line):
             block.append(line)
@@ -156,9 +157,19 @@ def _block(lines: Sequence[Line], index: int, starts: Iterable[int], boxes: Sequ
     return block
 
 
+def _ends_at(box: Box, row: Sequence[Line], line: Line, pitch: float) -> bool:
+    """Whether a caption ends before a line because that is in a detected box.
+
+    A detector's box may reach over the last lines of a caption: one of several lines (whose pitch is known) does not
+    end in the middle of a sentence there.
+    """
+    edge = min(line.box.y1 - box.y1, box.y2 - line.box.y2) < 2 * line.size
+    return _holds(box, line.box) and not (edge and pitch and row[-1].text[-1] not in _SENTENCE_ENDS)
+
+
 def _first_step(first: Line, line: Line) -> float:
     """How far below its first line a caption may go on: farther (double spacing) where its sentence has no end yet."""
-    runs_on = first.text[-1] not in ".!?:" and not _would_have_fitted([first, line], [first], line)
+    runs_on = first.text[-1] not in _SENTENCE_ENDS and not _would_have_fitted([first, line], [first], line)
     return (2.2 if runs_on and abs(line.box.x1 - first.box.x1) < first.size else 1.5) * first.size
 
 

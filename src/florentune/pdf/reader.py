@@ -39,6 +39,7 @@ _START_SECONDS = 60.0
 _ON_THE_CLOCK = 30  # seconds a child may take for one of CPU time
 _LEAST_SECONDS = 1.0  # what a page gets even after bad ones used up the document's patience
 _PAGES_PER_CHILD = 5000
+_PAGES_PER_OPEN = 200  # PDFium keeps what it has read of a document until that is closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,8 @@ class PdfReader:
         total = self.open(path)
         for index in range(total):
             last_try = self._patience <= 0
+            if index % _PAGES_PER_OPEN == _PAGES_PER_OPEN - 1:
+                self._opened = None
             try:
                 yield self.page(path, index, dpi)
             except PdfError as error:
