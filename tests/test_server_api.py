@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -194,3 +196,25 @@ def test_a_model_that_cannot_be_loaded_ends_the_server():
     running = Running(broken_model)
     running.thread.join(120)
     assert "no such folder" in str(running.error)
+
+
+def test_an_image_has_the_same_boxes_alone_and_in_company():
+    """The real nano: images of several sizes, one after the other, then all at once, in runs of several."""
+    images = [png(400, 500, (40, 60, 300, 200)), png(500, 400, (100, 50, 400, 300)), png(300, 300, (30, 30, 200, 280))]
+    with Running("nano") as running:
+
+        def regions(image):
+            return running.client("POST", "/v1/detect?conf=0", image, timeout=120).json["regions"]
+
+        alone = [regions(image) for image in images]
+        assert any(alone)
+        with ThreadPoolExecutor(6) as threads:
+            together = list(threads.map(regions, images * 4))
+        text = running.client("GET", "/metrics").body.decode()
+        runs, pages = (
+            float(re.search(rf"^florentune_batch_images_{name} (\S+)", text, re.M)[1]) for name in ("count", "sum")
+        )
+    assert pages > runs  # some did have company
+    for image, found in zip(alone * 4, together, strict=True):
+        assert [(one["label"], one["bbox"]) for one in found] == [(one["label"], one["bbox"]) for one in image]
+        assert [one["score"] for one in found] == pytest.approx([one["score"] for one in image], abs=0.01)

@@ -166,6 +166,61 @@ def test_two_hundred_slow_clients_and_a_good_one(record_property):
         record_property(f"{name}: p50 / p99, ms", f"{percentile(seconds, 0.5):.0f} / {percentile(seconds, 0.99):.0f}")
 
 
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+def test_more_silent_connections_than_there_may_be(record_property):
+    """1,200 say nothing; the good client gets every answer, and all of them are dropped."""
+    with process(NANO) as (server, ask), contextlib.ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", ask.port), timeout=60)) for _ in range(1200)
+        ]
+        answers = [ask("POST", "/v1/detect", png(), timeout=120).status for _ in range(20)]
+        assert answers == [200] * 20
+        for connection in silent:
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(1) == b""
+        ask.wait_for("/healthz", lambda answer: handles(server.pid)[0] < 100)
+    record_property("silent connections, all dropped", len(silent))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
+def test_fifty_endless_uploads_at_once(form, record_property):
+    """Each is cut at 20 MiB, however it is sent; they cost disk while they last, not memory."""
+    head = ["POST /v1/detect HTTP/1.1", "Host: 127.0.0.1", "Transfer-Encoding: chunked"]
+    head += ["Content-Type: multipart/form-data; boundary=B"] if form else []
+    part = b'--B\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n' if form else b"x"
+    sent = "\r\n".join([*head, "", ""]).encode() + f"{len(part):x}\r\n".encode() + part + b"\r\n"
+    chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
+    with process(NANO) as (server, ask):
+        assert ask("POST", "/v1/detect", png(), timeout=120).status == 200
+        before, ended, memory = resident(server.pid), threading.Event(), []
+
+        def watch():
+            while not ended.wait(0.1):
+                memory.append(resident(server.pid))
+
+        def upload(_):
+            with socket.create_connection(("127.0.0.1", ask.port), timeout=120) as connection:
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(sent)
+                    for _ in range(1024):
+                        connection.sendall(chunk)
+                with contextlib.suppress(ConnectionError):
+                    return connection.recv(12)
+                return b""
+
+        with ThreadPoolExecutor(51) as threads:
+            threads.submit(watch)
+            answers = list(threads.map(upload, range(50)))
+            ended.set()
+        assert set(answers) <= {b"HTTP/1.1 413", b"HTTP/1.1 408", b""}
+        assert ask("POST", "/v1/detect", png(), timeout=120).status == 200
+    record_property("uploads of up to 1 GiB, refused", len(answers))
+    record_property("memory growth, MB", round((max(memory) - before) / 2**20, 1))
+
+
 @pytest.mark.parametrize("kills", [pytest.param(30, marks=[pytest.mark.torture, pytest.mark.timeout(1800)]), 2])
 def test_kill_9_of_the_model_in_a_loop(kills, record_property):
     """At random moments under load: every request gets 200 or 503, and the model comes back each time."""
@@ -217,7 +272,7 @@ def test_twenty_stops_under_load(tmp_path, record_property):
         pytest.param(200, marks=pytest.mark.slow),
     ],
 )
-def test_a_soak_leaks_nothing(count, record_property):
+def test_a_soak_leaks_nothing(count, tmp_path, record_property):
     """Mixed requests to nano, a fifth of them through the model; the first tenth is to warm up."""
     kinds = [
         ("GET", "/healthz", None),
@@ -226,24 +281,30 @@ def test_a_soak_leaks_nothing(count, record_property):
         ("GET", "/metrics", None),
         ("POST", "/v1/detect", png()[:-40]),
     ]
-    with process(NANO) as (server, ask):
+
+    def files():
+        return sum(path.is_file() for path in tmp_path.rglob("*"))
+
+    with process(["env", f"TMPDIR={tmp_path}", *NANO]) as (server, ask):
         memory = []
         for number in range(count):
             if number % 500 == 250:
                 assert ask("POST", "/v1/extract?dpi=72", pdf(1), timeout=120).status == 200
             assert ask(*kinds[number % len(kinds)], timeout=120).status in (200, 415, 422)
             if number == count // 10:
-                before = handles(server.pid)
+                before, kept = handles(server.pid), files()
             if number >= count // 10 and number % max(count // 100, 1) == 0:
                 memory.append((number / 1000, resident(server.pid) / 2**20))
         ask.wait_for("/healthz", lambda answer: handles(server.pid) <= before, 10)
         after = handles(server.pid)
+        assert files() == kept
     slope = float(np.polyfit(*zip(*memory, strict=True), 1)[0])
     if count >= 10_000:
         assert slope < 1
     record_property("requests", count)
     record_property("memory slope of all processes, MB per 1,000", round(slope, 3))
     record_property("open files and threads, before and after", f"{before} {after}")
+    record_property("temporary files, before and after", f"{kept} {kept}")
 
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=[pytest.mark.torture, pytest.mark.timeout(3600)]), 20])
