@@ -149,7 +149,7 @@ def assert_exact(place, tmp_path, monkeypatch, stops, **changes):
 
 
 def test_resume_is_bitwise_exact_with_augmentation_and_dropout(place, tmp_path, monkeypatch):
-    assert_exact(place, tmp_path, monkeypatch, (1, 4, 7), augment=True)
+    assert_exact(place, tmp_path, monkeypatch, (1, 7), augment=True)
 
 
 def test_resume_is_bitwise_exact_with_accumulation_averages_and_validation(place, tmp_path, monkeypatch):
@@ -163,7 +163,7 @@ def test_resume_is_bitwise_exact_with_accumulation_averages_and_validation(place
         "logging_steps": 2,
         "dataloader_num_workers": 0,
     }
-    assert_exact(place, tmp_path, monkeypatch, (3, 5), **changes)
+    assert_exact(place, tmp_path, monkeypatch, (3,), **changes)
     best = [json.loads((tmp_path / name / "best" / "labels.json").read_text()) for name in ("whole", "stopped-3")]
     assert best[0] == best[1]
     assert weights(tmp_path / "whole" / "best") == weights(tmp_path / "stopped-3" / "best")
