@@ -211,6 +211,21 @@ def test_every_large_weight_of_int8_graphs_is_stored_in_one_byte(small):
     assert set(large.values()) == {onnx.TensorProto.INT8}, large
 
 
+def test_the_number_of_threads_is_honoured(onnx):
+    engine = OnnxEngine.open(open_checkpoint(onnx), threads=3)
+    given = [session.get_session_options().intra_op_num_threads for session in engine._sessions.values()]
+    assert given == [3] * 4
+
+
+def test_the_number_of_torchs_threads_is_honoured(checkpoint):
+    before = torch.get_num_threads()
+    try:
+        TorchEngine.open(checkpoint, device="cpu", threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_damaged_or_missing_graph_is_named(tmp_path, onnx):
     import shutil
 

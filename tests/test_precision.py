@@ -44,6 +44,18 @@ def test_smaller_precisions_lose_at_most_half_a_point_on_real_pages(shared, tmp_
     assert min(plain.values()) >= plain["torch", "fp32"] - 0.005, plain
 
 
+@pytest.mark.timeout(3600)
+def test_int8_takes_at_most_three_fifths_of_the_memory_of_transformers_at_base_size(tmp_path):
+    program = [sys.executable, str(ROOT / "benchmarks" / "inference.py"), "--size", "base", "--pages", "1"]
+    command = [*program, "--only", "int8", "greedy", "--work", str(tmp_path)]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    ours, theirs = (
+        next(int(line.split()[-2]) for line in lines if line.startswith(name))
+        for name in ("florentune, ONNX int8", "transformers, greedy")
+    )
+    assert ours <= 0.6 * theirs, (ours, theirs)
+
+
 @pytest.mark.timeout(1800)
 def test_ten_thousand_answers_of_random_weights_are_sound(tmp_path):
     """Twenty models, 500 images each: every box inside its image, every label known, nothing twice."""

@@ -48,7 +48,7 @@ def _embed_patches(
         image = _image(graph, rows, (height, width), vision["embed_dim"][stage])
     else:
         kernel, bias = graph.weight(f"{name}.conv.weight"), graph.weight(f"{name}.conv.bias")
-        settings = {"strides": [stride] * 2, "pads": [padding] * 4, "kernel_shape": [patch] * 2}
+        settings: dict[str, Any] = {"strides": [stride] * 2, "pads": [padding] * 4, "kernel_shape": [patch] * 2}
         image = graph.op("Conv", image, kernel, bias, **settings)
     if not is_first_norm:
         image = _normalised(graph, image, f"{name}.norm")
@@ -120,7 +120,8 @@ def _window_attention(
     # (batch * down, y, across, x, channels) to (windows, y * x, channels)
     windows = graph.transpose(graph.reshape(rows, -1, side, across, side, channels), 0, 2, 1, 3, 4)
     parts = graph.thirds(graph.reshape(windows, -1, channels), f"{name}.qkv")
-    mixed = heads_attention(graph, *(graph.reshape(part, -1, side * side, channels) for part in parts), heads)
+    query, key, value = (graph.reshape(part, -1, side * side, channels) for part in parts)
+    mixed = heads_attention(graph, query, key, value, heads)
     mixed = graph.transpose(graph.reshape(mixed, -1, across, side, side, channels), 0, 2, 1, 3, 4)
     if is_padded:
         mixed = graph.reshape(mixed, -1, down * side, across * side, channels)
