@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,14 @@ def test_a_clip_shows_only_its_box(tmp_path, reader):
     (shown,) = reader.pages(clip)
     assert (shown.width_pt, shown.height_pt) == pytest.approx((inside.box.width, inside.box.height), abs=0.1)
     assert [word.text for word in shown.words] == ["inside"]
+
+
+def test_the_same_clip_is_the_same_bytes(tmp_path, reader):
+    path = write_pdf(tmp_path / "a.pdf", [[(72, 100, 20, "inside")]])
+    reader.open(path)
+    first = reader.clip(path, 0, Box(60, 60, 200, 120))
+    time.sleep(1.1)  # PDFium writes the second it was made in
+    assert reader.clip(path, 0, Box(60, 60, 200, 120)) == first
 
 
 def test_passwords_are_tried_in_turn(shared):
