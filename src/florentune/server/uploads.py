@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from .limits import Limits
 from .problems import Problem, problem_of
@@ -73,20 +73,28 @@ async def _stored(request: Request, path: Path) -> str:
     return "upload"
 
 
+class _Parser(MultiPartParser):
+    spool_max_size = 2**16  # a file moves to disk early: fifty forms at once are not fifty megabytes of memory
+
+
 async def _stored_part(request: Request, path: Path) -> str:
+    parser = _Parser(request.headers, request.stream(), max_files=1, max_fields=_FIELDS, max_part_size=2**16)
     try:
-        async with request.form(max_files=1, max_fields=_FIELDS, max_part_size=2**16) as form:
-            files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-            if not files:
-                raise problem_of("empty", "the form has no file; add one as a part with a file name")
-            with path.open("wb") as stream:
-                while chunk := await files[0].read(_CHUNK):
-                    stream.write(chunk)
-                if stream.tell() == 0:
-                    raise problem_of("empty", "the file is empty")
-            return printable_name(files[0].filename or "")
-    except HTTPException as error:
-        raise Problem(400, "bad_input", f"the form cannot be read: {error.detail}") from error
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(400, "bad_input", f"the form cannot be read: {error.message}") from error
+    try:
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if not files:
+            raise problem_of("empty", "the form has no file; add one as a part with a file name")
+        with path.open("wb") as stream:
+            while chunk := await files[0].read(_CHUNK):
+                stream.write(chunk)
+            if stream.tell() == 0:
+                raise problem_of("empty", "the file is empty")
+        return printable_name(files[0].filename or "")
+    finally:
+        await form.close()
 
 
 def printable_name(name: str) -> str:
