@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-LOGS = ("log.jsonl", "log_second.jsonl", "log_third.jsonl")
+LOGS = ("log.jsonl", "log_second.jsonl", "log_third.jsonl", "log_fourth.jsonl")
 BATCH = 32
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     success, loss = figure.subplots(1, 2)
     for number, run in enumerate(records(), start=1):
         watched = [record for record in run if "success_0.7" in record]
-        style = {"color": str(0.65 - 0.2 * number), "linestyle": ("-", "--", "-.")[number - 1]}
+        style = {"color": str(0.8 - 0.2 * number), "linestyle": ("-", "--", "-.", ":")[number - 1]}
         label = f"run {number}, {run[-1]['side']} pixels at its end"
         success.plot([r["pages"] for r in watched], [r["success_0.7"] for r in watched], label=label, **style)
         loss.plot([r["pages"] for r in run], [r["location"] for r in run], label=label, **style)
