@@ -12,6 +12,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .limits import Limits
 
+_READ = 2**15
+
 
 def protocol_with(bounds: Limits) -> type[H11Protocol]:
     """The protocol class with those deadlines."""
@@ -27,6 +29,7 @@ class _TimedProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.max_size = _READ  # of asyncio's selector loop; its 256 kB, thrice in h11, add up over many uploads
         self._since = self.loop.time()
         self._request_timer = self.loop.call_later(self.bounds.connect_time, transport.abort)
         if len(self.connections) > self.bounds.connections:
