@@ -115,3 +115,18 @@ def test_working_connections_are_not_dropped_for_new_ones():
                 client.close()
 
     asyncio.run(test())
+
+
+def test_answers_do_not_wait_for_an_acknowledgement():
+    """A second answer on a connection would otherwise come 40 ms late: header and body are two segments."""
+
+    async def run():
+        async with listening(b"x") as (port, connections):
+            client = await connected(port, GET)
+            await until(lambda: connections)
+            sockets = [one.transport.get_extra_info("socket") for one in connections]
+            delays = [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets]
+            client.close()
+            return delays
+
+    assert asyncio.run(run()) == [1]

@@ -5,6 +5,7 @@ leave an answer unread. The body's deadline is in `guard`.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import h11
@@ -29,6 +30,8 @@ class _TimedProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # asyncio does it for sockets whose protocol is named, and a listener's is not: answers would wait for an ACK
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport.max_size = _READ  # of asyncio's selector loop; its 256 kB, thrice in h11, add up over many uploads
         self._since = self.loop.time()
         self._request_timer = self.loop.call_later(self.bounds.connect_time, transport.abort)
