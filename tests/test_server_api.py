@@ -201,10 +201,11 @@ def test_a_model_that_cannot_be_loaded_ends_the_server():
 def test_an_image_has_the_same_boxes_alone_and_in_company():
     """The real nano: images of several sizes, one after the other, then all at once, in runs of several.
 
-    Its int8 graphs quantise the activations of a batch together, so corners may move by a few thousandths of the page.
+    In torch: int8 graphs quantise the activations of a batch together (docs/server.md).
     """
+    pytest.importorskip("torch", reason="needs the extra [train]")
     images = [png(400, 500, (40, 60, 300, 200)), png(500, 400, (100, 50, 400, 300)), png(300, 300, (30, 30, 200, 280))]
-    with Running("nano") as running:
+    with Running("nano", engine="torch") as running:
 
         def regions(image):
             return running.client("POST", "/v1/detect?conf=0", image, timeout=120).json["regions"]
@@ -219,7 +220,5 @@ def test_an_image_has_the_same_boxes_alone_and_in_company():
         )
     assert pages > runs  # some did have company
     for image, found in zip(alone * 4, together, strict=True):
-        assert [one["label"] for one in found] == [one["label"] for one in image]
-        for one, other in zip(found, image, strict=True):
-            assert one["bbox"] == pytest.approx(other["bbox"], abs=0.005 * 500)
-            assert one["score"] == pytest.approx(other["score"], abs=0.02)
+        assert [(one["label"], one["bbox"]) for one in found] == [(one["label"], one["bbox"]) for one in image]
+        assert [one["score"] for one in found] == pytest.approx([one["score"] for one in image], abs=1e-3)
