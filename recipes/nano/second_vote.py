@@ -11,38 +11,26 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from PIL import Image
+from pseudo_label import Found, covered
+from train import matches
 
 from florentune import load_detector
-from florentune.regions import Box, Region, iou
 
 AGREE, SURE, HELD, FILLED = 0.75, 0.6, 0.9, 0.7
 
 
-def agrees(truth: list[Any], found: list[Region]) -> bool:
-    """Whether boxes pair one to one by label."""
-    left = list(found)
-    for kind, box in truth:
-        match = next((r for r in left if r.label == kind and iou(r.box, Box(*box)) >= AGREE), None)
-        if match is None:
-            return False
-        left.remove(match)
-    return not left
-
-
-def sees_less(truth: list[Any], found: list[Region]) -> bool:
+def sees_less(truth: list[tuple[str, np.ndarray]], found: list[Found]) -> bool:
     """Whether a sure box of the model is a small part of a label's box."""
-    for _, outer in truth:
-        for region in found:
-            inner = region.box
-            width = max(min(outer[2], inner.x2) - max(outer[0], inner.x1), 0)
-            height = max(min(outer[3], inner.y2) - max(outer[1], inner.y1), 0)
-            area, room = inner.area, (outer[2] - outer[0]) * (outer[3] - outer[1])
-            if region.score >= SURE and width * height > HELD * area and area < FILLED * room:
-                return True
-    return False
+    return any(
+        score >= SURE
+        and covered(inner, outer) > HELD
+        and (inner[2:] - inner[:2]).prod() < FILLED * (outer[2:] - outer[:2]).prod()
+        for _, outer in truth
+        for _, score, inner in found
+    )
 
 
 def main() -> None:
@@ -58,10 +46,12 @@ def main() -> None:
     for record, image, page in zip(asked, images, load_detector(options.model).detect(images), strict=True):
         with Image.open(image) as opened:
             scale = record["height"] / opened.height
-        found = [Region(r.label, Box(*(v * scale for v in r.box)), r.score) for r in page.regions]
-        if record["drop"] and " at " in record["drop"] and agrees(record["objects"], found):
+        truth = [(kind, np.array(box)) for kind, box in record["objects"]]
+        found = [(region.label, region.score or 0.0, np.array(region.box) * scale) for region in page.regions]
+        agreed = matches(truth, [(label, box) for label, _, box in found], AGREE)
+        if record["drop"] and " at " in record["drop"] and agreed:
             record["drop"], joined = None, joined + 1
-        elif not record["drop"] and sees_less(record["objects"], found):
+        elif not record["drop"] and sees_less(truth, found):
             record["drop"], left_out = "the model sees less in a box", left_out + 1
     listing.write_text("".join(json.dumps(record) + "\n" for record in records))
     print(f"{joined} pages joined, {left_out} left out")
