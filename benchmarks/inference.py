@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py                            # nano: real boxes, PDF to boxes, process start
     python benchmarks/inference.py --size base --pages 3      # real size, random weights, 24 tokens a page
-    python benchmarks/inference.py --size base --only int8 bf16 compiled openvino      # what else was tried
+    python benchmarks/inference.py --size base --only int8 dynamic static bf16 compiled openvino   # what lost
 
 Every contender lives in a process of its own, so its threads and its memory are its own; all take turns page by page.
 Peers: what the demo does (Florence2Processor, `generate` greedily and with three beams, single precision), and ONNX
@@ -100,23 +100,27 @@ class Graphs:
         return OnnxDecoding(self._decoder, self._encoder(joined, mask), mask, tokens)
 
 
-def plain(work: Path, threads: int, tokens: int) -> Way:
-    """ONNX Runtime as it comes, over torch's export."""
-    import onnxruntime as ort
+def exported(folder: str) -> Callable[[Path, int, int], Way]:
+    """ONNX Runtime as it comes, over torch's export or what ONNX Runtime's own quantiser made of it."""
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    tower, encoder = (
-        ort.InferenceSession(str(work / "plain" / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
-        for name in ("tower", "encoder")
-    )
-    decoder = OnnxEngine.open(open_checkpoint(work / "fp32"), threads=threads)
-    graphs = Graphs(
-        decoder,
-        lambda pixels: tower.run(None, {"pixels": pixels})[0],
-        lambda joined, mask: encoder.run(None, {"joined": joined})[0],
-    )
-    return by_engine(graphs, work / "fp32", tokens)
+    def way(work: Path, threads: int, tokens: int) -> Way:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        tower, encoder = (
+            ort.InferenceSession(str(work / folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
+            for name in ("tower", "encoder")
+        )
+        decoder = OnnxEngine.open(open_checkpoint(work / "fp32"), threads=threads)
+        graphs = Graphs(
+            decoder,
+            lambda pixels: tower.run(None, {"pixels": pixels})[0],
+            lambda joined, mask: encoder.run(None, {"joined": joined})[0],
+        )
+        return by_engine(graphs, work / "fp32", tokens)
+
+    return way
 
 
 def openvino(work: Path, threads: int, tokens: int) -> Way:
@@ -167,9 +171,11 @@ CONTENDERS: dict[str, tuple[str, Callable[[Path, int, int], Way]]] = {
     "fp32": ("florentune, ONNX fp32", ours("onnx", "fp32")),
     "torch": ("florentune, torch fp32", ours("torch", "fp32")),
     "bf16": ("florentune, torch bf16", ours("torch", "bf16")),
-    "plain": ("ONNX Runtime, plain export", plain),
+    "plain": ("ONNX Runtime, plain export", exported("plain")),
     "greedy": ("transformers, greedy", transformers(1)),
     "beams": ("transformers, 3 beams", transformers(3)),
+    "dynamic": ("its dynamic int8", exported("dynamic")),
+    "static": ("its static int8", exported("static")),
     "compiled": ("torch bf16, compiled tower", compiled),
     "openvino": ("OpenVINO", openvino),
 }
@@ -177,7 +183,8 @@ USUAL = {
     "nano": ["int8", "torch", "greedy", "beams"],
     "base": ["int8", "fp32", "bf16", "plain", "greedy", "beams"],
 }
-COUNTED = {"plain", "compiled", "openvino"}
+QUANTISED = {"dynamic", "static"}
+COUNTED = {"plain", "compiled", "openvino"} | QUANTISED
 """Contenders that write a given number of tokens and no real answers."""
 
 
@@ -243,11 +250,14 @@ def prepare(work: Path, size: str, names: Iterable[str]) -> None:
         )
     used = set(names)
     for dtype in ("int8", "fp32"):
-        is_wanted = dtype in used or (dtype == "fp32" and used & {"plain", "openvino"})
+        is_wanted = dtype in used or (dtype == "fp32" and used & (COUNTED - {"compiled"}))
         if is_wanted and not (work / dtype).exists():
             export_onnx(model.resolve(), work / dtype, dtype)
-    if "plain" in used and not (work / "plain" / "encoder.onnx").exists():
+    if used & ({"plain"} | QUANTISED) and not (work / "plain" / "encoder.onnx").exists():
         export_plain(model.resolve(), work / "plain")
+    for kind in QUANTISED & used:
+        if not (work / kind / "encoder.onnx").exists():
+            quantise(work, kind)
 
 
 def export_plain(model: Path, out: Path) -> None:
@@ -286,6 +296,33 @@ def export_plain(model: Path, out: Path) -> None:
             ((key, value),) = example.items()
             settings: dict[str, Any] = {"dynamo": False, "opset_version": 17, "dynamic_axes": {key: axes}}
             torch.onnx.export(module, (value,), str(out / f"{name}.onnx"), input_names=[key], **settings)
+
+
+def quantise(work: Path, kind: str) -> None:
+    """Linear layers of the plain export in 8 bits by ONNX Runtime's quantiser; scales come from two inputs."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+
+    class Inputs(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self, name: str, *shape: int) -> None:
+            generator = np.random.default_rng(0)
+            self.left = [{name: generator.normal(size=shape).astype(np.float32)} for _ in range(2)]
+
+        def get_next(self) -> dict[str, Any] | None:
+            return self.left.pop() if self.left else None
+
+    checkpoint = open_checkpoint(work / "model")
+    readers = {
+        "tower": Inputs("pixels", 1, 3, *checkpoint.image_size),
+        "encoder": Inputs("joined", 1, checkpoint.image_tokens + 16, checkpoint.config["text_config"]["d_model"]),
+    }
+    (work / kind).mkdir(exist_ok=True)
+    for name, reader in readers.items():
+        source, target = (work / folder / f"{name}.onnx" for folder in ("plain", kind))
+        settings = {"op_types_to_quantize": ["MatMul", "Gemm"], "weight_type": QuantType.QInt8, "per_channel": True}
+        if kind == "dynamic":
+            quantize_dynamic(source, target, **settings)
+        else:
+            quantize_static(source, target, reader, activation_type=QuantType.QUInt8, **settings)
 
 
 def compare(options: argparse.Namespace, work: Path, pages: Sequence[Path], tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""What an engine's precision and sub-bin corners cost or gain in accuracy, on pages with human boxes.
+"""What an engine's precision costs and what sub-bin corners gain in accuracy, on pages with human boxes.
 
     python benchmarks/tfid_pages.py --shared ../shared --out tfid
     python benchmarks/precision.py tfid/annotations.json [--model nano] [--json]
@@ -21,13 +21,13 @@ from florentune.engines.export import export_onnx
 from florentune.formats import DataSet
 
 WAYS = (
-    ("torch", "fp32", False),
-    ("torch", "bf16", False),
-    ("onnx", "fp32", False),
-    ("onnx", "fp16", False),
-    ("onnx", "int8", False),
     ("torch", "fp32", True),
+    ("torch", "bf16", True),
+    ("onnx", "fp32", True),
+    ("onnx", "fp16", True),
     ("onnx", "int8", True),
+    ("torch", "fp32", False),
+    ("onnx", "int8", False),
 )
 """Engine, precision, and whether corners are placed within bins."""
 
@@ -75,7 +75,7 @@ def main() -> None:
         if options.json:
             print(json.dumps(row), flush=True)
             continue
-        name = f"{row['engine']} {row['dtype']}{', sub-bin' if row['sub_bin'] else ''}"
+        name = f"{row['engine']} {row['dtype']}{'' if row['sub_bin'] else ', bin centres'}"
         print(f"{name:<24}{row['map']:>8.4f}{row['ap75']:>8.4f}{row['page_success']:>17.4f}", flush=True)
 
 

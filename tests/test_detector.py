@@ -55,8 +55,10 @@ def test_engines_and_batch_sizes_agree(folder, detector):
     by_torch = load_detector(folder, engine="torch").detect(images, conf=0.0)
     for others in (by_torch, *(detector.detect(images, batch=batch, conf=0.0) for batch in (1, 7, 20))):
         for ours, theirs in zip(expected, others, strict=True):
-            assert [(r.label, r.box) for r in ours.regions] == [(r.label, r.box) for r in theirs.regions]
-            assert [r.score for r in ours.regions] == pytest.approx([r.score for r in theirs.regions], rel=1e-3)
+            assert [r.label for r in ours.regions] == [r.label for r in theirs.regions]
+            for one, two in zip(ours.regions, theirs.regions, strict=True):
+                assert one.box == pytest.approx(two.box, abs=0.02)
+                assert one.score == pytest.approx(two.score, rel=1e-3)
 
 
 def test_pages_carry_name_size_and_boxes_in_pixels(detector, tmp_path):
@@ -170,8 +172,8 @@ def test_duplicates_across_labels_leave_the_better_one():
 
 def test_sub_bin_moves_corners_by_less_than_the_window(folder, detector):
     images = pages(4)
-    plain = list(detector.detect(images, conf=0.0))
-    moved = list(load_detector(folder, engine="onnx", sub_bin=True).detect(images, conf=0.0))
+    plain = list(load_detector(folder, engine="onnx", sub_bin=False).detect(images, conf=0.0))
+    moved = list(detector.detect(images, conf=0.0))
     shifts = [
         abs(a - b) / side
         for one, two in zip(plain, moved, strict=True)
