@@ -19,7 +19,7 @@ demo: $(INSTALLED)
 
 test: check
 check: lint types $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check src tests examples recipes benchmarks docs
