@@ -298,15 +298,28 @@ def test_ten_thousand_walks_over_random_and_corrupted_logits(name):
     assert 0 < failed < 2000
 
 
-def test_the_other_label_of_a_box_is_kept_with_its_own_probability():
-    rules = RegionGrammar(tiny_tokenizer(), ("a", "b"))
+@pytest.mark.parametrize(
+    ("labels", "others"),
+    [
+        (("a", "b"), ["b"]),
+        (("a", "bc"), ["bc"]),  # nothing but "c" may follow "b", so the first token decides
+        (("a", "b", "bc"), ["b"]),
+        (("a", "bc", "ba"), []),  # which of the two would take a step of its own
+    ],
+)
+def test_the_other_label_of_a_box_is_kept_with_its_own_probability(labels, others):
+    rules = RegionGrammar(tiny_tokenizer(), labels)
     first = np.full(len(rules.tokens), -30.0, np.float32)
-    first[[0, 1, 2]] = np.log([0.1, 0.6, 0.3])  # the end, a, b
+    columns = [list(rules.tokens).index(rules.tokenizer.token_to_id(letter)) for letter in "ab"]
+    first[[0, *columns]] = np.log([0.1, 0.6, 0.3])  # the end, a, b
     end = np.full(len(rules.tokens), -30.0, np.float32)
     end[0] = 0.0
     flat = np.zeros(len(rules.tokens), np.float32)
     walk = lead(rules.walk(90), [first, flat, flat, flat, flat, end].__getitem__)
-    (found,), (second,) = walk.found, walk.runners_up
-    assert (second.label, second.bins) == ("b", found.bins)
-    assert (found.label_probability, second.label_probability) == pytest.approx((0.6, 0.3), abs=1e-6)
-    assert second.score < found.score
+    (found,) = walk.found
+    assert [second.label for second in walk.runners_up] == others
+    assert found.label_probability == pytest.approx(0.6, abs=1e-6)
+    for second in walk.runners_up:
+        assert second.bins == found.bins
+        assert second.label_probability == pytest.approx(0.3, abs=1e-6)
+        assert second.score < found.score

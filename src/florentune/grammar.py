@@ -111,8 +111,8 @@ class RegionWalk:
     """One answer in the making: takes the logits of the next token, chooses, and says what to feed the decoder.
 
     `ids` are the token ids generated so far, `<s>` first and `</s>` last once `done`; `found` the finished objects;
-    `runners_up` the same boxes under each other label of a closed set that the model held possible there (labels of one
-    token only, the longer ones would need steps of their own).
+    `runners_up` the same boxes under each other label of a closed set that the model held possible there (labels their
+    first token tells apart only, the others would need steps of their own).
     """
 
     def __init__(self, grammar: RegionGrammar, max_new_tokens: int) -> None:
@@ -164,15 +164,15 @@ class RegionWalk:
             self._take_word(int(words[best]), float(word_weights[best]) / total)
 
     def _possible(self, shares: NDArray[np.float64], best: int) -> list[tuple[str, float]]:
-        """The labels of one token that could begin here instead of the best word, with their probabilities.
+        """The labels whose first token could stand here instead of the best word, with their probabilities.
 
         `shares` are those of `_words` at the root of the trie: the end, then its children. An open set has none.
         """
-        nodes = enumerate(zip(self.grammar.root.children.values(), shares[1:], strict=False), start=1)
+        labels = [_first_label(node) for node in self.grammar.root.children.values()]
         return [
-            (node.label, float(share))
-            for at, (node, share) in nodes
-            if at != best and node.label is not None and share >= RUNNER_UP
+            (label, float(share))
+            for at, (label, share) in enumerate(zip(labels, shares[1:], strict=False), start=1)
+            if at != best and label is not None and share >= RUNNER_UP
         ]
 
     def _take_forced(self) -> bool:
@@ -318,6 +318,13 @@ def _token_id(tokenizer: Tokenizer, name: str) -> int:
     if found is None:
         raise CheckpointError(f"the tokenizer has no token {name}: it is not a Florence-2 tokenizer")
     return int(found)
+
+
+def _first_label(node: _Node) -> str | None:
+    """The label that every way on from here spells first; None where ways part before one ends."""
+    while node.label is None and len(node.children) == 1:
+        (node,) = node.children.values()
+    return node.label
 
 
 def _trie(spelled: dict[str, list[int]], columns: dict[int, int]) -> _Node:
