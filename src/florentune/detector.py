@@ -65,6 +65,18 @@ class Opened:
     error: FlorentuneError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What every batch of one call is asked (see `Detector.predict`); `prompt`: the task's token ids."""
+
+    task: str
+    prompt: Sequence[int]
+    conf: float | None
+    free: bool
+    beams: int
+    every_label: bool
+
+
 class Detector:
     """A checkpoint on an engine. Thread-safe: calls from several threads take turns, batch by batch.
 
@@ -124,8 +136,7 @@ class Detector:
         """
         if batch < 1:
             raise InputError(f"batch is {batch}, but a batch holds at least one image")
-        free = free or beams > 1 or not self._has_grammar(task)
-        prompt = self._preprocessor.prompt_ids(task)
+        asked = self._asked(task, conf=conf, free=free, beams=beams, every_label=every_label)
         groups = _grouped(images, batch)
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="images") as pool:
             ahead: deque[list[Future[Opened]]] = deque()
@@ -134,22 +145,17 @@ class Detector:
                     ahead.append([pool.submit(self.open, name, image) for name, image in group])
                 if ahead and (group is None or len(ahead) > 1):
                     inputs = [future.result() for future in ahead.popleft()]
-                    yield from self._run(inputs, prompt, task, conf, free, beams, every_label)
+                    yield from self._run(inputs, asked)
 
     def run(self, opened: Sequence[Opened], *, conf: float | None = None, task: str = OD_TASK) -> list[Prediction]:
         """`predict` for what `open` has opened, as one batch."""
-        free = not self._has_grammar(task)
-        return list(self._run(opened, self._preprocessor.prompt_ids(task), task, conf, free, 1, False))
+        return list(self._run(opened, self._asked(task, conf=conf)))
 
     def warm_up(self) -> None:
         """Run one blank page, so that the first real one does not pay for allocations."""
         blank = Image.new("RGB", (self._preprocessor.width, self._preprocessor.height), "white")
         for _ in self.predict([blank], batch=1):
             pass
-
-    def _has_grammar(self, task: str) -> bool:
-        token = task_of(task)
-        return token is not None and TASKS[token].answer in ("regions", "proposals", "phrases")
 
     def open(self, name: str, source: Image.Image | Path | str) -> Opened:
         """Decode and resize one image, in any thread; for callers that gather their own batches for `run`."""
@@ -161,61 +167,46 @@ class Detector:
         except (OSError, ValueError) as error:  # a PIL image that is decoded only here
             return Opened(name, error=ImageError(f"{name}: cannot be decoded ({error})", reason="corrupt"))
 
-    def _run(
-        self,
-        inputs: Sequence[Opened],
-        prompt: Sequence[int],
-        task: str,
-        conf: float | None,
-        free: bool,
-        beams: int,
-        every_label: bool,
-    ) -> Iterator[Prediction]:
+    def _asked(
+        self, task: str, *, conf: float | None, free: bool = False, beams: int = 1, every_label: bool = False
+    ) -> _Asked:
+        token = task_of(task)
+        has_grammar = token is not None and TASKS[token].answer in ("regions", "proposals", "phrases")
+        free = free or beams > 1 or not has_grammar
+        return _Asked(task, self._preprocessor.prompt_ids(task), conf, free, beams, every_label)
+
+    def _run(self, inputs: Sequence[Opened], asked: _Asked) -> Iterator[Prediction]:
         arrays = [item.pixels for item in inputs if item.pixels is not None]
         answers: Iterator[Prediction] = iter(())
         good = [item for item in inputs if item.pixels is not None]
         if arrays:
+            decode_all = self._free if asked.free else self._constrained
             with self._turn:
-                found = (
-                    self._free(good, np.stack(arrays), prompt, task, beams)
-                    if free
-                    else self._constrained(good, np.stack(arrays), prompt, task, conf, every_label)
-                )
-            answers = iter(found)
+                answers = iter(decode_all(good, np.stack(arrays), asked))
         for item in inputs:
             yield next(answers) if item.error is None else Prediction(item.name, error=item.error)
 
-    def _constrained(
-        self,
-        inputs: list[Opened],
-        pixels: NDArray[np.float32],
-        prompt: Sequence[int],
-        task: str,
-        conf: float | None,
-        every_label: bool,
-    ) -> list[Prediction]:
-        grammar = self._grammar(task)
-        walks = [grammar.walk(self._limit(task)) for _ in inputs]
-        failures = self._decode(self.engine, pixels, prompt, walks, grammar.tokens)
+    def _constrained(self, inputs: list[Opened], pixels: NDArray[np.float32], asked: _Asked) -> list[Prediction]:
+        grammar = self._grammar(asked.task)
+        walks = [grammar.walk(self._limit(asked.task)) for _ in inputs]
+        failures = self._decode(pixels, asked, walks, grammar.tokens)
         return [
-            _failed(item, failure) if failure else self._prediction(item, walk, task, conf, every_label)
+            _failed(item, failure) if failure else self._prediction(item, walk, asked)
             for item, walk, failure in zip(inputs, walks, failures, strict=True)
         ]
 
-    def _prediction(
-        self, item: Opened, walk: RegionWalk, task: str, conf: float | None, every_label: bool
-    ) -> Prediction:
-        regions = _without_duplicates(self._confident([self._region(found, item) for found in walk.found], conf))
-        if every_label:
+    def _prediction(self, item: Opened, walk: RegionWalk, asked: _Asked) -> Prediction:
+        regions = _without_duplicates(self._confident([self._region(found, item) for found in walk.found], asked.conf))
+        if asked.every_label:
             places = {region.box for region in regions}
-            second = self._confident([self._region(found, item) for found in walk.runners_up], conf)
+            second = self._confident([self._region(found, item) for found in walk.runners_up], asked.conf)
             regions += [region for region in second if region.box in places]
         page = Page(item.name, item.width, item.height, tuple(regions))
         answer = {
             "bboxes": [list(region.box) for region in page.regions],
             "labels": [region.label for region in page.regions],
         }
-        return Prediction(item.name, page, self._text(walk.ids), {task_of(task) or task: answer})
+        return Prediction(item.name, page, self._text(walk.ids), {task_of(asked.task) or asked.task: answer})
 
     def _region(self, found: Found, item: Opened) -> Region:
         box = bins_to_box(found.bins, item.width, item.height)
@@ -232,18 +223,16 @@ class Detector:
 
         return [region for region in regions if (region.score or 0.0) >= least(region.label)]
 
-    def _free(
-        self, inputs: list[Opened], pixels: NDArray[np.float32], prompt: Sequence[int], task: str, beams: int
-    ) -> list[Prediction]:
-        if beams > 1:
-            rows = self._beams(pixels, prompt, task, beams)
+    def _free(self, inputs: list[Opened], pixels: NDArray[np.float32], asked: _Asked) -> list[Prediction]:
+        if asked.beams > 1:
+            rows = self._beams(pixels, asked)
             failures: list[GenerationError | None] = [None] * len(rows)
         else:
-            walks = [FreeWalk(self._start, self._end, self._limit(task)) for _ in inputs]
-            failures = self._decode(self.engine, pixels, prompt, walks, None)
+            walks = [FreeWalk(self._start, self._end, self._limit(asked.task)) for _ in inputs]
+            failures = self._decode(pixels, asked, walks, None)
             rows = [walk.ids for walk in walks]
         return [
-            _failed(item, failure) if failure else self._read(item, ids, task)
+            _failed(item, failure) if failure else self._read(item, ids, asked.task)
             for item, ids, failure in zip(inputs, rows, failures, strict=True)
         ]
 
@@ -256,32 +245,27 @@ class Detector:
         regions = tuple(Region(label, Box(*box)) for box, label in boxes)
         return Prediction(item.name, Page(item.name, item.width, item.height, regions), text, answer)
 
-    def _beams(self, pixels: NDArray[np.float32], prompt: Sequence[int], task: str, beams: int) -> list[list[int]]:
+    def _beams(self, pixels: NDArray[np.float32], asked: _Asked) -> list[list[int]]:
         """Beam search with the reference's generation settings; without the decoder's start token and the padding."""
         if not hasattr(self.engine, "generate"):
             raise InputError("beam search needs the torch engine: --engine torch, or beams=1")
         rows: list[list[int]] = self.engine.generate(
             pixels,
-            prompt,
-            num_beams=beams,
+            asked.prompt,
+            num_beams=asked.beams,
             early_stopping=True,
             no_repeat_ngram_size=3,
             forced_bos_token_id=self._start,
             forced_eos_token_id=self._end,
-            max_new_tokens=self._limit(task),
+            max_new_tokens=self._limit(asked.task),
             do_sample=False,
         )
         return [_until(row[1:], self._end) for row in rows]
 
     def _decode(
-        self,
-        engine: Engine,
-        pixels: NDArray[np.float32],
-        prompt: Sequence[int],
-        walks: Sequence[Walk],
-        tokens: NDArray[np.int64] | None,
+        self, pixels: NDArray[np.float32], asked: _Asked, walks: Sequence[Walk], tokens: NDArray[np.int64] | None
     ) -> list[GenerationError | None]:
-        return decode(engine.start(pixels, prompt, tokens), walks, engine.start_id)
+        return decode(self.engine.start(pixels, asked.prompt, tokens), walks, self.engine.start_id)
 
     def _limit(self, task: str) -> int:
         """The checkpoint's bound holds for the task it was trained on; other answers may fill the decoder."""
