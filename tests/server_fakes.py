@@ -88,17 +88,18 @@ def png(width: int = 200, height: int = 150, box: tuple[int, int, int, int] = (2
 
 def pdf(pages: int = 2) -> bytes:
     """A PDF whose pages show a black box each, as images without a text layer."""
-    images = [Image.open(io.BytesIO(png(600, 800, (100, 100, 501, 301)))).convert("RGB") for _ in range(pages)]
-    stream = io.BytesIO()
-    images[0].save(stream, "PDF", resolution=72, save_all=True, append_images=images[1:])
-    return stream.getvalue()
+    return _pdf_of(png(600, 800, (100, 100, 501, 301)), pages)
 
 
 def hanging_pdf(pages: int = 1) -> bytes:
     """A PDF whose pages hang the model at 72 dpi: they are HANG pixels wide."""
-    images = [Image.open(io.BytesIO(png(HANG))).convert("RGB") for _ in range(pages)]
+    return _pdf_of(png(HANG), pages)
+
+
+def _pdf_of(image: bytes, pages: int) -> bytes:
+    page = Image.open(io.BytesIO(image)).convert("RGB")
     stream = io.BytesIO()
-    images[0].save(stream, "PDF", resolution=72, save_all=True, append_images=images[1:])
+    page.save(stream, "PDF", resolution=72, save_all=True, append_images=[page] * (pages - 1))
     return stream.getvalue()
 
 

@@ -68,28 +68,29 @@ def torn(content, by=0xFF):
 
 
 GIB = 2**30
+# Made when they are written, since 2 seconds of packing are much for a list of names.
 TARS = {
-    "a bomb.tar.gz": zeros(4 * GIB, before=header("zeros.txt", 4 * GIB)),
-    "a bomb that is a PDF.tar.gz": zeros(4 * GIB, before=header("zeros.pdf", 4 * GIB)),
-    "a bomb.tar.bz2": zeros(4 * GIB, bz2.compress, header("zeros.txt", 4 * GIB)),
-    "a bomb.tar.xz": zeros(GIB, lzma.compress, header("zeros.txt", GIB)),
-    "a long name of 2 GiB.tar.gz": zeros(2 * GIB, before=header("././@LongLink", 2 * GIB, b"L")),
-    "a long name of 8 GiB.tar": header("././@LongLink", 8 * GIB - 1, b"L") + bytes(512) + END,
-    "extended headers of 8 GiB.tar": header("x", 8 * GIB - 1, b"x") + bytes(512) + END,
-    "long names before long names.tar": member("././@LongLink", b"a.pdf", b"L") * 5000 + member("a.pdf") + END,
-    "cut off.tar": member("a.pdf", PDF * 100)[:-300],
-    "torn.tar.xz": torn(lzma.compress(bytes(range(256)) * 40)),
-    "torn.tar.bz2": torn(bz2.compress(bytes(range(256)) * 40)),
-    "torn.tar.gz": torn(gzip.compress(bytes(range(256)) * 40)),
-    "nothing.tar": b"",
-    "a zip.tar": zipped("a.pdf", PDF),
+    "a bomb.tar.gz": lambda: zeros(4 * GIB, before=header("zeros.txt", 4 * GIB)),
+    "a bomb that is a PDF.tar.gz": lambda: zeros(4 * GIB, before=header("zeros.pdf", 4 * GIB)),
+    "a bomb.tar.bz2": lambda: zeros(4 * GIB, bz2.compress, header("zeros.txt", 4 * GIB)),
+    "a bomb.tar.xz": lambda: zeros(GIB, lzma.compress, header("zeros.txt", GIB)),
+    "a long name of 2 GiB.tar.gz": lambda: zeros(2 * GIB, before=header("././@LongLink", 2 * GIB, b"L")),
+    "a long name of 8 GiB.tar": lambda: header("././@LongLink", 8 * GIB - 1, b"L") + bytes(512) + END,
+    "extended headers of 8 GiB.tar": lambda: header("x", 8 * GIB - 1, b"x") + bytes(512) + END,
+    "long names before long names.tar": lambda: member("././@LongLink", b"a.pdf", b"L") * 5000 + member("a.pdf") + END,
+    "cut off.tar": lambda: member("a.pdf", PDF * 100)[:-300],
+    "torn.tar.xz": lambda: torn(lzma.compress(bytes(range(256)) * 40)),
+    "torn.tar.bz2": lambda: torn(bz2.compress(bytes(range(256)) * 40)),
+    "torn.tar.gz": lambda: torn(gzip.compress(bytes(range(256)) * 40)),
+    "nothing.tar": lambda: b"",
+    "a zip.tar": lambda: zipped("a.pdf", PDF),
 }
 ZIPS = {
-    "a bomb.zip": zipped(content=bytes(2**29)),
-    "a size that lies.zip": zipped(content=bytes(2**20), declared=100),
-    "torn with LZMA.zip": torn(zipped(content=bytes(range(256)) * 40, method=zipfile.ZIP_LZMA)),
-    "torn with bzip2.zip": torn(zipped(content=bytes(range(256)) * 40, method=zipfile.ZIP_BZIP2)),
-    "no zip.zip": b"PK\x03\x04" + bytes(100),
+    "a bomb.zip": lambda: zipped(content=bytes(2**29)),
+    "a size that lies.zip": lambda: zipped(content=bytes(2**20), declared=100),
+    "torn with LZMA.zip": lambda: torn(zipped(content=bytes(range(256)) * 40, method=zipfile.ZIP_LZMA)),
+    "torn with bzip2.zip": lambda: torn(zipped(content=bytes(range(256)) * 40, method=zipfile.ZIP_BZIP2)),
+    "no zip.zip": lambda: b"PK\x03\x04" + bytes(100),
 }
 
 
@@ -97,7 +98,7 @@ ZIPS = {
 def verdict(tmp_path_factory):
     top = tmp_path_factory.mktemp("archives")
     for name, content in {**TARS, **ZIPS}.items():
-        (top / name).write_bytes(content)
+        (top / name).write_bytes(content())
     return opened_by_a_child(top, [*TARS, *ZIPS], prepare=OPEN, call="load")
 
 

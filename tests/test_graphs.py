@@ -122,10 +122,11 @@ def varint(number):
 
 def nested(depth):
     """A message in a message in a message ..., as the graph."""
-    body = b""
+    heads, size = [], 0
     for _ in range(depth):
-        body = b"\x0a" + varint(len(body)) + body if len(body) < 1 << 20 else body
-    return b"\x3a" + varint(len(body)) + body
+        heads.append(b"\x0a" + varint(size))
+        size += len(heads[-1])
+    return b"\x3a" + varint(size) + b"".join(reversed(heads))
 
 
 MANY = [node("Identity")] * 50_000

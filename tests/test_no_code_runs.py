@@ -2,11 +2,14 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src" / "florentune"
 SANDBOX = "model/import_weights.py"
-FILES = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rglob("*.py"))}
+TREES = {
+    path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")
+}
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle"}
 # Calls that read a pickle or run code, by how they are written; `allow_pickle` and the like are judged by keyword.
 CALLS = ("torch.load", "np.load", "numpy.load", "pd.read_pickle", "yaml.unsafe_load", "yaml.full_load")
@@ -14,14 +17,13 @@ CALLS += ("torch.hub.load", "torch.jit.load", "accelerator.load_state", "eval", 
 AUTO = re.compile(r"\bAuto(Config|Model\w*|Processor|Tokenizer|ImageProcessor|FeatureExtractor)\b")
 
 
-def calls_of(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+@cache
+def calls_of(name):
+    return [(ast.unparse(node.func), node) for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)]
 
 
-def imported_by(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported_by(name):
+    for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -29,15 +31,15 @@ def imported_by(path):
 
 
 def test_no_module_unpickles_or_runs_what_it_reads():
-    for name, path in FILES.items():
-        assert not UNPICKLERS & set(imported_by(path)), name
-        found = {function for function, _ in calls_of(path) if function in CALLS}
+    for name in TREES:
+        assert not UNPICKLERS & set(imported_by(name)), name
+        found = {function for function, _ in calls_of(name) if function in CALLS}
         assert found == ({"torch.load"} if name == SANDBOX else set()), name
 
 
 def test_no_call_trusts_remote_code_or_pickles():
-    for name, path in FILES.items():
-        for function, call in calls_of(path):
+    for name in TREES:
+        for function, call in calls_of(name):
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg}
             assert given.get("trust_remote_code", "False") == "False", f"{name}: {function}"
             assert given.get("allow_pickle", "False") == "False", f"{name}: {function}"
@@ -46,10 +48,10 @@ def test_no_call_trusts_remote_code_or_pickles():
 
 
 def test_yaml_is_read_by_a_safe_loader_only():
-    for name, path in FILES.items():
-        classes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ClassDef)]
+    for name, tree in TREES.items():
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
         safe = {node.name for node in classes if [ast.unparse(base) for base in node.bases] == ["yaml.SafeLoader"]}
-        for function, call in calls_of(path):
+        for function, call in calls_of(name):
             if function == "yaml.load":
                 loaders = {ast.unparse(value) for value in [*call.args[1:], *(word.value for word in call.keywords)]}
                 assert loaders <= safe, name
@@ -57,15 +59,15 @@ def test_yaml_is_read_by_a_safe_loader_only():
 
 
 def test_the_only_load_of_pickles_is_restricted():
-    loads = [call for function, call in calls_of(FILES[SANDBOX]) if function == "torch.load"]
+    loads = [call for function, call in calls_of(SANDBOX) if function == "torch.load"]
     assert loads
     assert all(any(keyword.arg == "weights_only" for keyword in call.keywords) for call in loads)
 
 
 def test_no_class_is_chosen_by_a_model_folder():
     """transformers' Auto classes pick a class, and may pick code, by what config.json says."""
-    for name, path in FILES.items():
-        names = {node.id for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)}
+    for name, tree in TREES.items():
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         assert not [found for found in names if AUTO.fullmatch(found)], name
 
 
