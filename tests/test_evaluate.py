@@ -205,7 +205,8 @@ def test_calibrate_is_stored_with_the_model_and_used(data, checkpoint, tmp_path,
     assert "measure on others" in out
     detector = load_detector(model)
     assert detector.thresholds == stored["thresholds"]
-    again = next(iter(detector.detect([("doc0_0.png", Image.new("RGB", (200, 160), "white"))], conf=0.0)))
+    image = ("doc0_0.png", Image.new("RGB", (200, 160), "white"))
+    again = next(detector.predict([image], conf=0.0, every_label=True)).page
     first = json.loads((tmp_path / "e.json").read_text())["predictions"][0]
     assert [r["score"] for r in again.as_dict()["regions"]] == pytest.approx(
         [r["score"] for r in first["regions"]], abs=2e-4

@@ -21,7 +21,6 @@ from florentune.evaluation import (
     calibrate,
     choose_thresholds,
     compare,
-    document_of,
     evaluate,
     fit_scale,
 )
@@ -287,12 +286,18 @@ def test_crowd_is_neither_missed_nor_invented(mark):
     assert result.calibration.bins[8].count == (mark == "ignore")  # a small box in a large one: no match to COCOeval
 
 
-def test_document_names():
-    assert document_of(None)("arxiv_2305_10853_5.png") == "arxiv_2305_10853"
-    assert document_of(None)("sub/page.png") == "page"
-    assert document_of(r"^(\w+)/")("paper/1.png") == "paper"
+def test_a_page_whose_name_tells_no_document_is_one_of_its_own():
+    def documents_of(*names, group_by=None):
+        truth = [page(name, ("table", A)) for name in names]
+        return [one.document for one in evaluate(truth, truth, LABELS, group_by=group_by, coco=False).per_page]
+
+    assert documents_of("a_1.png", "a_2.png", "b-p3.png", "sub/c.png") == ["a", "a", "b", "c"]
+    assert documents_of("IMG_1.png", "IMG_2.png") == ["IMG_1", "IMG_2"]
+    assert documents_of("x/1.png", "y/1.png", group_by=r"^(\w+)/") == ["x", "y"]
+    with pytest.raises(InputError, match="does not match 1 of 2 image names"):
+        documents_of("x/1.png", "1.png", group_by=r"^(\w+)/")
     with pytest.raises(InputError, match="regular expression"):
-        document_of("(")
+        documents_of("x/1.png", group_by="(")
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

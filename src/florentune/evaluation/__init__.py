@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..scores import Scale
 from .calibration import calibrate, choose_thresholds, fit_scale
 from .compare import Difference, compare
-from .evaluate import align, document_of, evaluate
+from .evaluate import align, evaluate
 from .predictions import category_names, read_predictions
 from .results import (
     SUCCESS_IOUS,
@@ -38,7 +38,6 @@ __all__ = [
     "category_names",
     "choose_thresholds",
     "compare",
-    "document_of",
     "evaluate",
     "fit_scale",
     "read_predictions",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 import numpy as np
 
 from ..errors import InputError
+from ..formats.split import documents
 from ..regions import Box, Page, Region
 from ..scores import DEFAULT_THRESHOLD
 from . import bootstrap
@@ -49,20 +49,21 @@ def evaluate(
     """Compare predictions, at every score, with the truth; pages belong together by `Page.image`.
 
     `thresholds` is the score from which a box counts, for all labels or by label; average precision, curves and
-    calibration look at every score. `group_by` is a regular expression searched in the image name: its first group (or
-    the whole match) names the document; by default the document is the name up to the last underscore. `coco=False`
-    leaves average precision out and needs only numpy; `intervals=False` leaves the bootstrap out (training). `problems`
-    are those found while the predictions were read; what cannot be matched here is added to them.
+    calibration look at every score. `group_by` says which pages are of one document (see `formats.split.documents`); a
+    page whose document its name does not tell is one of its own. `coco=False` leaves average precision out and needs
+    only numpy; `intervals=False` leaves the bootstrap out (training). `problems` are those found while the predictions
+    were read; what cannot be matched here is added to them.
 
     Raises InputError for truth without pages, two pages of truth of one name, a threshold outside 0..1 or a bad
     `group_by`, and MissingExtraError where faster-coco-eval is not installed.
     """
     limits = _thresholds(labels, thresholds)
-    name_document = document_of(group_by)
     paired, found = align(truth, predictions, labels)
     average = CocoScores(truth, paired, labels) if coco else None
+    names = documents([page.image for page in truth], group_by)
     pages = [
-        judge(page, kept(guess, limits), name_document(page.image)) for page, guess in zip(truth, paired, strict=True)
+        judge(page, kept(guess, limits), name or PurePath(page.image).stem)
+        for page, guess, name in zip(truth, paired, names, strict=True)
     ]
     judged = judge_all(truth, paired, labels)
     return _summary(labels, limits, pages, judged, average, intervals, [*problems, *found])
@@ -101,22 +102,6 @@ def align(
         if page.image not in mentioned
     ]
     return [by_image.get(page.image, Page(page.image, page.width, page.height)) for page in truth], problems
-
-
-def document_of(group_by: str | None) -> Callable[[str], str]:
-    """The function from an image name to the name of its document (see `evaluate`); raises InputError."""
-    if group_by is None:
-        return lambda image: PurePath(image).stem.rpartition("_")[0] or PurePath(image).stem
-    try:
-        pattern = re.compile(group_by)
-    except re.error as error:
-        raise InputError(f"--group-by {group_by!r} is not a regular expression: {error}") from None
-
-    def named(image: str) -> str:
-        match = pattern.search(image)
-        return image if match is None else (match[1] or "") if pattern.groups else match[0]
-
-    return named
 
 
 def judge(page: Page, predicted: Sequence[Region], document: str) -> PageResult:
