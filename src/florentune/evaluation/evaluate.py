@@ -201,9 +201,9 @@ def _odd_regions(page: Page, known: set[str]) -> Iterator[Problem]:
     """Boxes without score (they count as 1) and boxes of labels that are not scored."""
     unscored = sum(region.score is None for region in page.regions)
     if unscored:
-        yield Problem("no_score", page.image, f"{unscored} boxes have no score and count as 1")
+        yield Problem("no_score", page.image, f"boxes without a score, which count as 1: {unscored}")
     for label, count in Counter(region.label for region in page.regions if region.label not in known).items():
-        yield Problem("unknown_label", page.image, f"{count} boxes of {label!r}, a label the truth does not have")
+        yield Problem("unknown_label", page.image, f"boxes of {label!r}, a label the truth does not have: {count}")
 
 
 def _complete(pairing: Pairing) -> bool:
