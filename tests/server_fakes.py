@@ -187,8 +187,8 @@ INK_SERVER = """
 import sys
 sys.path.insert(0, {tests!r})
 import server_fakes
-from florentune.server import Limits, create_app, serve
 if __name__ == "__main__":
+    from florentune.server import Limits, create_app, serve
     app = create_app(server_fakes.InkDetector, limits=Limits(**{limits!r}))
     serve(app, "127.0.0.1", 0, lambda address: print(address, flush=True))
 """

@@ -59,8 +59,8 @@ def test_the_list_of_keys_fits_80_columns():
     assert max(map(len, lines)) <= 80
 
 
-def test_doctor_speaks_json():
-    found = json.loads(run("doctor", "--json").stdout)
+def test_doctor_speaks_json(florentune):
+    found = json.loads(florentune("doctor", "--json")[1])
     assert set(found) >= {"florentune", "python", "device", "packages", "extras"}
 
 

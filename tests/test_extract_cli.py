@@ -56,14 +56,14 @@ def test_a_folder_from_start_to_end(tmp_path, model):
         (["--finalize"], "no run was planned"),
     ],
 )
-def test_mistakes_are_one_message_and_exit_code_2(tmp_path, arguments, said):
-    done = extract("--out", tmp_path / "out", *arguments)
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_mistakes_are_one_message_and_exit_code_2(florentune, tmp_path, arguments, said):
+    code, _, errors = florentune("extract", "--out", tmp_path / "out", *arguments)
+    assert code == 2, errors
+    assert said in errors
+    assert "Traceback" not in errors
 
 
-def test_the_help_names_every_exit_and_example():
-    done = extract("--help")
-    assert done.returncode == 0
-    assert "--shard 3/64" in done.stdout
+def test_the_help_names_every_exit_and_example(florentune):
+    code, shown, _ = florentune("extract", "--help")
+    assert code == 0
+    assert "--shard 3/64" in shown

@@ -213,12 +213,12 @@ def test_an_image_has_the_same_boxes_alone_and_in_company():
         alone = [regions(image) for image in images]
         assert any(alone)
         with ThreadPoolExecutor(6) as threads:
-            together = list(threads.map(regions, images * 4))
+            together = list(threads.map(regions, images * 2))
         text = running.client("GET", "/metrics").body.decode()
         runs, pages = (
             float(re.search(rf"^florentune_batch_images_{name} (\S+)", text, re.M)[1]) for name in ("count", "sum")
         )
     assert pages > runs  # some did have company
-    for image, found in zip(alone * 4, together, strict=True):
+    for image, found in zip(alone * 2, together, strict=True):
         assert [(one["label"], one["bbox"]) for one in found] == [(one["label"], one["bbox"]) for one in image]
         assert [one["score"] for one in found] == pytest.approx([one["score"] for one in image], abs=1e-3)
