@@ -77,6 +77,13 @@ def broken_model() -> InkDetector:
     raise CheckpointError("models/gone: no such folder")
 
 
+def dying_model(alive: Path) -> InkDetector:
+    """A model that takes its process with it, until a file is there."""
+    if not alive.exists():
+        os._exit(9)
+    return InkDetector()
+
+
 def png(width: int = 200, height: int = 150, box: tuple[int, int, int, int] = (20, 30, 121, 71)) -> bytes:
     """A white image with a black box: a table with the corners given, right and bottom exclusive."""
     image = Image.new("RGB", (width, height), "white")

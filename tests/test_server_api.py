@@ -5,12 +5,13 @@ import json
 import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra [server]")
-from server_fakes import SLOW, Running, broken_model, pdf, png, spool_of
+from server_fakes import SLOW, Running, broken_model, dying_model, pdf, png, spool_of
 
 BOX = [20.0, 30.0, 121.0, 71.0]
 
@@ -196,6 +197,26 @@ def test_a_model_that_cannot_be_loaded_ends_the_server():
     running = Running(broken_model)
     running.thread.join(120)
     assert "no such folder" in str(running.error)
+
+
+def test_a_model_that_dies_at_every_start_is_said_at_once(tmp_path, monkeypatch, caplog):
+    """Nobody waits for it until a deadline, and the server is well as soon as the model is."""
+    monkeypatch.setattr("florentune.server.pool._LONGEST_PAUSE", 0.3)
+    alive = tmp_path / "alive"
+    running = Running(partial(dying_model, alive))
+    try:
+        paths = ("/v1/detect", "/v1/extract")
+        with ThreadPoolExecutor(2) as threads:
+            waiting = list(threads.map(lambda path: running.client("POST", path, png()), paths))
+        for refused in [*waiting, running.client("GET", "/readyz"), *(running.client("POST", path) for path in paths)]:
+            assert (refused.status, refused.json["reason"]) == (503, "worker_died")
+            assert "died at each of its last starts" in refused.json["detail"]
+        assert "died at its start" in caplog.text
+        alive.touch()
+        running.client.wait_for("/readyz", lambda answer: answer.status == 200)
+        assert running.client("POST", "/v1/detect", png()).status == 200
+    finally:
+        running.__exit__()
 
 
 def test_an_image_has_the_same_boxes_alone_and_in_company():

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import concurrent.futures
 import contextlib
+import http.client
 import http.server
 import os
 import signal
@@ -451,6 +452,34 @@ def test_a_client_that_leaves_while_its_document_is_read_ends_the_work(ask, serv
         ask.wait_for("/healthz", lambda answer: server.service.documents.load == 1, 5)
     ask.wait_for("/healthz", lambda answer: server.service.documents.load == 0, 2)
     ask.wait_for("/healthz", lambda answer: not spool_of(server), 10)
+
+
+def test_who_is_refused_keeps_the_connection(ask):
+    """A client that has sent all need not connect again; one that is still sending is told to stop."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", ask.port, timeout=10)) as connection:
+
+        def status():
+            connection.request("POST", "/v1/detect", png())
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+
+        with mock.patch.object(pool.ModelPool, "full", True):
+            assert status() == 503
+            kept = connection.sock
+            assert status() == 503
+            for headers in ([], ["Expect: 100-continue"]):
+                with raw(ask, post("/v1/detect", "Content-Length: 500000", *headers), b"x" * (not headers)) as sending:
+                    answer = answer_on(sending).lower()
+                assert answer.startswith(b"http/1.1 503")
+                assert b"connection: close" in answer
+        assert status() == 200
+        assert connection.sock is kept is not None
+
+
+def test_who_has_no_token_does_not_learn_how_busy_the_server_is(guarded):
+    with mock.patch.object(pool.ModelPool, "full", True):
+        assert guarded.client("POST", "/v1/detect", png()).status == 401
 
 
 def test_too_many_documents_are_refused(ask):

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -32,7 +32,7 @@ from .limits import Limits
 from .metrics import Metrics
 from .model_worker import Factory
 from .pool import ModelPool
-from .problems import Problem, overloaded, problem_of, stopping
+from .problems import Problem, no_model, overloaded, problem_of, stopping
 from .uploads import Uploads
 
 T = TypeVar("T")
@@ -63,13 +63,25 @@ class Service:
         self.documents = Documents(self.folder, self.pool, workers, limits, self.metrics)
         self.uploads = Uploads(self.folder, limits)
         self.draining = False
-        self.pool.on_ready = self.documents.dispatch
+        self.pool.on_change = self.documents.dispatch
         self.metrics.gauge("florentune_images_in_work", "Images waiting or running.", lambda: self.pool.load)
         self.metrics.gauge("florentune_documents_in_work", "Documents waiting or running.", lambda: self.documents.load)
 
     @property
     def ready(self) -> bool:
         return self.pool.ready and not self.draining
+
+    def doors(self) -> dict[str, Callable[[], None]]:
+        """Where work is posted, and what raises the Problem for which none is taken now."""
+        return {"/v1/detect": partial(self._admit, self.pool), "/v1/extract": partial(self._admit, self.documents)}
+
+    def _admit(self, work: ModelPool | Documents) -> None:
+        if self.draining:
+            raise stopping()
+        if self.pool.failing:
+            raise no_model()
+        if work.full:
+            raise overloaded()
 
     def owes(self, since: float) -> bool:
         """Whether a request is being received or worked on, or a job that ended after `since` was not fetched yet."""
@@ -128,7 +140,7 @@ def create_app(
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_middleware(Guard, limits=bounds, metrics=service.metrics, token=token, hosts=hosts)
+    app.add_middleware(Guard, limits=bounds, metrics=service.metrics, token=token, hosts=hosts, doors=service.doors())
     return app
 
 
@@ -158,21 +170,12 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _accepting(request: Request) -> Service:
-    service = _service(request)
-    if service.draining:
-        raise stopping()
-    return service
-
-
 @router.post("/v1/detect", **openapi.DETECT)
 async def detect(
     request: Request, format: Literal["page", "florence"] = "page", conf: Confidence = None
 ) -> JSONResponse:
     """Find the boxes on one image (PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF, raw or as a form's file)."""
-    service = _accepting(request)
-    if service.pool.full:
-        raise overloaded()
+    service = _service(request)
     async with service.uploads.receive(request) as upload:
         answer = service.pool.detect(upload.path, upload.name, conf, service.limits.deadline)
         page = await _unless_gone(request, answer)
@@ -191,9 +194,7 @@ async def extract(
     prefer: Annotated[str, Header(description="respond-async: answer 202 at once, with the place of the job.")] = "",
 ) -> Response:
     """Take the tables and figures out of a PDF (or an image): JSON, or with `Accept: application/zip` the crops too."""
-    service = _accepting(request)
-    if service.documents.full:
-        raise overloaded()
+    service = _service(request)
     later = "respond-async" in prefer.lower()
     limits = service.limits
     async with service.uploads.receive(request) as upload:
@@ -260,7 +261,10 @@ async def show_health() -> JSONResponse:
 @router.get("/readyz", **openapi.HEALTH)
 async def show_readiness(request: Request) -> JSONResponse:
     """Whether a request would be worked on: a model is warm and the server is not stopping."""
-    if not _service(request).ready:
+    service = _service(request)
+    if service.pool.failing:
+        raise no_model()
+    if not service.ready:
         raise Problem(503, "not_ready", "the model is being loaded, or the server is stopping")
     return JSONResponse({"status": "ready"})
 

@@ -7,10 +7,10 @@ import base64
 import binascii
 import hmac
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,24 +20,36 @@ from .problems import Problem, problem_of, response, stopping
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "frame-ancestors 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
+    b"content-security-policy": b"default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+    b"frame-ancestors 'none'; form-action 'self'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
 }
-_DRAIN_BYTES, _DRAIN_SECONDS = 4 * 2**20, 1.0
+_SKIPPED_BYTES, _SKIP_SECONDS = 4 * 2**20, 1.0
+_SOON_SECONDS = 0.01  # a body that follows its header at once, in a packet of its own
 
 
 class Guard:
-    """ASGI middleware. `hosts` are the names the server answers to (None: any), `token` what a client must show."""
+    """ASGI middleware. `hosts` are the names the server answers to (None: any), `token` what a client must show.
+
+    `doors` are the paths to which work is posted, each with a function that raises the Problem for which it takes none
+    now: under overload most requests end here, before routing and before their body costs anything.
+    """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, metrics: Metrics, token: str | None, hosts: Collection[str] | None
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        metrics: Metrics,
+        token: str | None,
+        hosts: Collection[str] | None,
+        doors: Mapping[str, Callable[[], None]],
     ) -> None:
         self.app, self.limits, self.metrics, self.token, self.hosts = app, limits, metrics, token, hosts
+        self.doors = doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -48,11 +60,14 @@ class Guard:
             await self.app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = _Body(receive, Headers(scope=scope), self.limits)
+        headers = Headers(scope=scope)
+        body = _Body(receive, headers, self.limits)
         answer = _Answer(send, body)
         started = time.monotonic()
         try:
-            self._check(scope, Headers(scope=scope), body)
+            self._check(scope, headers, body)
+            if scope["method"] == "POST" and scope["path"] in self.doors:
+                self.doors[scope["path"]]()
             await self.app(scope, body.receive, answer.send)
         except ClientDisconnect:
             return
@@ -63,7 +78,8 @@ class Guard:
             if not answer.status:
                 await response(stopping())(scope, body.receive, answer.send)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            unrouted: str = scope["path"] if scope["path"] in self.doors else "other"
+            route: str = getattr(scope.get("route"), "path", unrouted)
             self.metrics.answered(route, scope["method"], answer.status or 499, time.monotonic() - started)
 
     def _check(self, scope: Scope, headers: Headers, body: _Body) -> None:
@@ -119,11 +135,14 @@ class _Body:
             raise _too_large(self._limits)
         return message
 
-    async def drain(self) -> None:
-        """Throw away a little of what still comes: a client that is cut off while it sends never reads the answer."""
-        left = 0 if self.expects else _DRAIN_BYTES
+    async def skip(self, seconds: float) -> None:
+        """Throw away a little of the body: what is there, and what comes within `seconds`.
+
+        A client that has sent all may keep its connection; one that is cut off while it sends never reads the answer.
+        """
+        left = 0 if self.expects else _SKIPPED_BYTES
         try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
+            async with asyncio.timeout(seconds):
                 while left > 0 and not self.complete:
                     message = await self._receive()
                     left -= len(message.get("body", b""))
@@ -141,14 +160,15 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
-            if not self._body.complete:
-                headers["Connection"] = "close"
+            await self._body.skip(_SOON_SECONDS)
+            headers = list(message.get("headers", ()))
+            names = {name for name, _ in headers}
+            headers += [(name, value) for name, value in _HEADERS.items() if name not in names]
+            headers += [] if self._body.complete else [(b"connection", b"close")]
+            message = {**message, "headers": headers}
         elif not message.get("more_body", False) and not self._body.complete:
             await self._send({**message, "more_body": True})
-            await self._body.drain()
+            await self._body.skip(_SKIP_SECONDS)
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
 

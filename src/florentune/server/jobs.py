@@ -157,9 +157,9 @@ class Documents:
                 seat.child.kill()
 
     def dispatch(self) -> None:
-        """Give waiting documents to free workers, once the model can answer them."""
+        """Give waiting documents to free workers, once the model answers them, be it that there is none."""
         for seat in self._seats:
-            if seat.child and seat.job is None and self._queue and self._pool.model is not None:
+            if seat.child and seat.job is None and self._queue and (self._pool.model or self._pool.failing):
                 seat.job = self._queue.popleft()
                 self._begin(seat, seat.job)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,9 +22,11 @@ from .children import Child, Event
 from .limits import Limits
 from .metrics import Metrics
 from .model_worker import Factory, serve
-from .problems import Problem, overloaded, problem_of, stopping
+from .problems import Problem, no_model, overloaded, problem_of, stopping
 
 _LONGEST_PAUSE = 30.0
+_BAD_STARTS = 3
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -57,7 +60,10 @@ class _Seat:
 
 
 class ModelPool:
-    """`workers` processes of one model. `model` is None until the first one is ready."""
+    """`workers` processes of one model. `model` is None until the first one is ready.
+
+    `on_change` is called when a worker is ready, and when none can be had.
+    """
 
     def __init__(self, factory: Factory, workers: int, limits: Limits, metrics: Metrics) -> None:
         self._factory, self._limits, self._metrics = factory, limits, metrics
@@ -66,13 +72,18 @@ class ModelPool:
         self._numbers = itertools.count()
         self.model: dict[str, Any] | None = None
         self.failure: FlorentuneError | None = None
-        self.on_ready: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
         self._stopped = False
 
     @property
     def ready(self) -> bool:
         """Whether a worker has loaded and warmed its model."""
         return any(seat.ready for seat in self._seats)
+
+    @property
+    def failing(self) -> bool:
+        """Whether every worker died at its last three starts, without having been ready; they are tried again."""
+        return all(seat.bad_starts >= _BAD_STARTS for seat in self._seats)
 
     @property
     def load(self) -> int:
@@ -115,6 +126,8 @@ class ModelPool:
         """
         if self._stopped:
             raise stopping()
+        if self.failing:
+            raise no_model()
         if bounded and self.full:
             raise overloaded()
         request = _Request(name, str(path), conf, seconds, asyncio.get_running_loop().create_future())
@@ -167,7 +180,7 @@ class ModelPool:
         if event["event"] == "ready":
             seat.ready, seat.bad_starts = True, 0
             self.model = {"name": event["name"], "labels": event["labels"], "thresholds": event["thresholds"]}
-            self.on_ready()
+            self.on_change()
         elif event["event"] == "fatal":
             self.failure = FlorentuneError(event["message"])
             self.failure.exit_code = event["exit_code"]
@@ -199,4 +212,10 @@ class ModelPool:
             self._queue.extendleft(reversed(waiting))
         seat.bad_starts = 0 if was_ready else seat.bad_starts + 1
         pause = min(2.0**seat.bad_starts, _LONGEST_PAUSE) if seat.bad_starts else 0.0
+        if seat.bad_starts:
+            _LOG.warning("a model process died at its start; the next one is started in %g s", pause)
+        if self.failing:
+            while self._queue:
+                self._done(self._queue.popleft()).fail(no_model())
+            self.on_change()
         seat.restart = asyncio.get_running_loop().call_later(pause, self._spawn, seat)

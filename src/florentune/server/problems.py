@@ -55,5 +55,10 @@ def overloaded() -> Problem:
     return Problem(503, "overloaded", "all workers are busy and the queue is full; try again in a moment")
 
 
+def no_model() -> Problem:
+    text = "the model process died at each of its last starts; see what the server says. It is tried again"
+    return problem_of("worker_died", text)
+
+
 def stopping() -> Problem:
     return problem_of("stopping", "the server is stopping; it takes no new work")

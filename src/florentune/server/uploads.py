@@ -64,20 +64,28 @@ async def _stored(request: Request, path: Path) -> str:
     if kind == "application/json" or kind.startswith("text/"):
         raise problem_of("format", f"send the file itself, not {kind}; addresses are never fetched")
     if kind == "multipart/form-data":
-        return await _stored_part(request, path)
+        async with _part(request) as part:
+            await _write(path, _chunks(part))
+            return printable_name(part.filename or "")
+    await _write(path, request.stream())
+    return "upload"
+
+
+async def _write(path: Path, chunks: AsyncIterator[bytes]) -> None:
     with path.open("wb") as stream:
-        async for chunk in request.stream():
+        async for chunk in chunks:
             stream.write(chunk)
         if stream.tell() == 0:
-            raise problem_of("empty", "the body is empty; send the bytes of an image or a PDF")
-    return "upload"
+            raise problem_of("empty", "the file is empty; send the bytes of an image or a PDF")
 
 
 class _Parser(MultiPartParser):
     spool_max_size = 2**16  # a file moves to disk early: fifty forms at once are not fifty megabytes of memory
 
 
-async def _stored_part(request: Request, path: Path) -> str:
+@contextlib.asynccontextmanager
+async def _part(request: Request) -> AsyncIterator[UploadFile]:
+    """The file of a form."""
     parser = _Parser(request.headers, request.stream(), max_files=1, max_fields=_FIELDS, max_part_size=2**16)
     try:
         form = await parser.parse()
@@ -87,14 +95,14 @@ async def _stored_part(request: Request, path: Path) -> str:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not files:
             raise problem_of("empty", "the form has no file; add one as a part with a file name")
-        with path.open("wb") as stream:
-            while chunk := await files[0].read(_CHUNK):
-                stream.write(chunk)
-            if stream.tell() == 0:
-                raise problem_of("empty", "the file is empty")
-        return printable_name(files[0].filename or "")
+        yield files[0]
     finally:
         await form.close()
+
+
+async def _chunks(part: UploadFile) -> AsyncIterator[bytes]:
+    while chunk := await part.read(_CHUNK):
+        yield chunk
 
 
 def printable_name(name: str) -> str:
