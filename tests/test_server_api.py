@@ -168,6 +168,13 @@ def test_openapi_has_every_route_and_no_model_management(ask):
             assert "application/problem+json" in operation["responses"]["4XX"]["content"]
 
 
+@pytest.mark.parametrize("path", ["/", "/page.js", "/healthz", "/readyz"])
+def test_monitors_may_ask_for_the_head_alone(ask, path):
+    answer = ask("HEAD", path)
+    assert (answer.status, answer.body) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
+
+
 def test_metrics_count_routes_not_names(ask):
     ask("GET", "/secret-name")
     body, kind = form(png(SLOW), "secret-name.png")

@@ -252,12 +252,14 @@ async def list_models(request: Request) -> JSONResponse:
     return JSONResponse({"models": models, "limits": {"body": service.limits.body, "pages": service.limits.pages}})
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", **openapi.HEALTH)
 async def show_health() -> JSONResponse:
     """Whether the process answers."""
     return JSONResponse({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", **openapi.HEALTH)
 async def show_readiness(request: Request) -> JSONResponse:
     """Whether a request would be worked on: a model is warm and the server is not stopping."""
@@ -285,7 +287,7 @@ async def show_page_file(request: Request) -> FileResponse:
 
 
 for _path in _PAGE_FILES:
-    router.add_api_route(_path, show_page_file, methods=["GET"], include_in_schema=False, response_model=None)
+    router.add_api_route(_path, show_page_file, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
 
 
 def _job(request: Request, name: str) -> Job:
