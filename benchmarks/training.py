@@ -28,18 +28,20 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from florentune.model.checkpoint import open_checkpoint
 from florentune.model.florence import build_model, load_model, save_checkpoint
 from florentune.model.sizes import size_config
 from florentune.synth import Settings, synthesize
 from florentune.training import load_config, train
-from florentune.training.batches import AnswerEncoder, Schedule
+from florentune.training.batches import AnswerEncoder, Schedule, prompt_ids
 from florentune.training.datasets import load_data
+from florentune.training.objective import AnswerLoss
 
 Job = dict[str, Any]
 LEARNING_RATE = 1e-5
-ROWS = ("full", "frozen", "nano", "memory", "losses")
+ROWS = ("full", "frozen", "limit", "nano", "memory", "losses")
 
 
 # the contenders: each is called in a process of its own and returns seconds and losses by step -----------------------
@@ -269,6 +271,31 @@ def row_frozen(bench: Bench) -> Iterator[str]:
     bench = Bench(argparse.Namespace(**{**vars(options), "pages": options.frozen_pages}), bench.work / "frozen")
     pace = bench.paces(options.size, steps=4 * epoch, batch=options.batch, frozen=True, skip=epoch)
     yield _ratios(f"frozen tower, {options.size}, epoch 2 and on", pace, (20, 10))
+
+
+def row_limit(bench: Bench) -> Iterator[str]:
+    """How fast the frozen row could be at most: its matrix products at the pace of one of 4,096, and nothing else."""
+    options = bench.options
+    torch.set_num_threads(options.threads)
+    model = load_model(bench.model(options.size)).train()
+    model.model.vision_tower.requires_grad_(False)
+    objective = AnswerLoss(model, prompt_ids(open_checkpoint(bench.model(options.size))))
+    height, width = open_checkpoint(bench.model(options.size)).image_size
+    with torch.no_grad():
+        maps = objective.tower(torch.zeros(options.batch, 3, height, width))
+    with FlopCounterMode(display=False) as counter:
+        objective(None, maps, torch.full((options.batch, 24), 5)).sum().backward()
+    square = torch.randn(4096, 4096, dtype=torch.bfloat16)
+    seconds = []
+    for _ in range(6):
+        began = time.perf_counter()
+        square @ square
+        seconds.append(time.perf_counter() - began)
+    work, peak = counter.get_total_flops(), 2 * 4096**3 / min(seconds)
+    yield (
+        f"| the same at most: {work / 1e9:.0f} GFLOP a step in bf16 at {peak / 1e9:.0f} GFLOP/s, pages/s "
+        f"| {options.batch * peak / work:.3f} | | | |"
+    )
 
 
 def row_nano(bench: Bench) -> Iterator[str]:

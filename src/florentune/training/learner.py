@@ -33,6 +33,7 @@ class Learner:
         if device.type == "cpu":
             # the backward pass of PyTorch's fused attention is slower than plain matrix products there
             self.model.set_attn_implementation("eager")
+            _read_rows_sparsely(self.model)
         self._adapted: Any = None
         self._frozen_tower = config.freeze_vision_tower
         if config.finetuning_type == "lora":
@@ -107,6 +108,13 @@ def lora_names(model: Any, targets: Sequence[str], *, tower: bool) -> list[str]:
                 f"there are {', '.join(known)}"
             )
     return [name for name in inside if any(name.endswith(f".{target}") for target in targets)]
+
+
+def _read_rows_sparsely(model: Any) -> None:
+    """Give the rows that are looked up a sparse gradient, where the output layer's dense one takes it up."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding) and module.weight is model.lm_head.weight:
+            module.sparse = True
 
 
 def _checkpoint_blocks(tower: Any) -> None:

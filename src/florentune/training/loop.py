@@ -20,6 +20,7 @@ from ..errors import CheckpointError, NonFiniteError, OutOfMemoryError
 from .augment import generator
 from .batches import Example, PageReader, padded_answers, read_ahead
 from .console import Console, JsonLines, describe
+from .lean import lean_step
 from .learner import Learner
 from .metrics import Metrics
 from .objective import AnswerLoss
@@ -56,6 +57,7 @@ class Loop:
             seed=self.config.seed,
             features=self.features,
         )
+        self._lean = processes.device.type == "cpu" and not self.config.gradient_checkpointing
         self._tick = _Tick()
 
     def _cacheable(self) -> bool:
@@ -184,8 +186,9 @@ class Loop:
             torch.manual_seed(
                 int(generator(_DROPOUT, self.config.seed, step, turn, self.processes.rank).integers(1 << 62))
             )
-            found = self._losses(part)
-            torch.autograd.backward(found.sum() / tokens)
+            with lean_step() if self._lean else contextlib.nullcontext():
+                found = self._losses(part)
+                torch.autograd.backward(found.sum() / tokens)
             sums.append(found.detach()[: len(part)])
         return torch.cat(sums).cpu()
 
@@ -203,7 +206,8 @@ class Loop:
         else:
             pixels = torch.stack([self._pixels(example) for example in part] or [self._blank()])
         device = self.processes.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
+        # every weight is used once, so casts need not be kept
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16, cache_enabled=False):
             found: Tensor = self.objective(
                 pixels.to(device) if pixels is not None else None,
                 features.to(device) if features is not None else None,
@@ -224,8 +228,11 @@ class Loop:
         """The frozen tower's map of a page: as kept, or computed and kept. Alone, so that a batch changes no bit."""
         if example.features is not None:
             return example.features
-        found = self._through_tower(self._pixels(example))
-        if self.features and example.image_digest:
+        if not self.features or not example.image_digest:
+            return self._through_tower(self._pixels(example))
+        found = self.features.get(example.image_digest)  # a page read ahead may have been computed since
+        if found is None:
+            found = self._through_tower(self._pixels(example))
             self.features.put(example.image_digest, found)
         return found
 

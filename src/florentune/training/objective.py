@@ -35,10 +35,12 @@ class AnswerLoss(nn.Module):
         core = self.model.model
         maps = self.tower(pixels) if features is None else features
         image = core.multi_modal_projector(maps)
-        prompt = core.get_input_embeddings()(self.prompt).expand(len(answers), -1, -1)
+        # one look-up for encoder and decoder: adding its gradient to the output layer's takes a copy of that
+        tokens = torch.cat([self.prompt.expand(len(answers), -1), self._shifted(answers)], dim=1)
+        prompt, answer = core.get_input_embeddings()(tokens).split([self.prompt.shape[1], answers.shape[1]], dim=1)
         encoded = core.language_model.encoder(inputs_embeds=torch.cat([image.to(prompt.dtype), prompt], dim=1))
         decoded = core.language_model.decoder(
-            input_ids=self._shifted(answers), encoder_hidden_states=encoded.last_hidden_state, use_cache=False
+            inputs_embeds=answer, encoder_hidden_states=encoded.last_hidden_state, use_cache=False
         )
         logits = self.model.lm_head(decoded.last_hidden_state).float()
         losses = nn.functional.cross_entropy(
