@@ -24,8 +24,10 @@ _TRIM_EVERY = 200  # values that the backward pass takes up: several times a ste
 
 
 @contextlib.contextmanager
-def lean_step() -> Iterator[None]:
+def lean_step(*, trim: bool = False) -> Iterator[None]:
     """Forward and backward passes inside are lean; gradients are those of torch's own functions.
+
+    `trim` gives holes in memory back meanwhile: half a gigabyte with a model of base size, 6 % of the time with nano.
 
     Not for layers that are checkpointed: PyTorch leaves the mode during the backward pass, so what they compute a
     second time would have another dropout.
@@ -33,7 +35,7 @@ def lean_step() -> Iterator[None]:
     count = itertools.count()
 
     def unpack(kept: Tensor | _Again) -> Tensor:
-        if next(count) % _TRIM_EVERY == 0:
+        if trim and next(count) % _TRIM_EVERY == 0:
             _trim()
         return kept() if isinstance(kept, _Again) else kept
 

@@ -32,6 +32,7 @@ from .state import Progress, save_state
 _DROPOUT = 3
 _BAD_IN_A_ROW = 3
 _HALVINGS = 3
+_LARGE = 10**8
 ADVICE = "use gradient_checkpointing: true, freeze_vision_tower: true or finetuning_type: lora"
 
 
@@ -58,6 +59,7 @@ class Loop:
             features=self.features,
         )
         self._lean = processes.device.type == "cpu" and not self.config.gradient_checkpointing
+        self._large = sum(weight.numel() for weight in learner.model.parameters()) > _LARGE
         self._tick = _Tick()
 
     def _cacheable(self) -> bool:
@@ -186,7 +188,7 @@ class Loop:
             torch.manual_seed(
                 int(generator(_DROPOUT, self.config.seed, step, turn, self.processes.rank).integers(1 << 62))
             )
-            with lean_step() if self._lean else contextlib.nullcontext():
+            with lean_step(trim=self._large) if self._lean else contextlib.nullcontext():
                 found = self._losses(part)
                 torch.autograd.backward(found.sum() / tokens)
             sums.append(found.detach()[: len(part)])
