@@ -20,34 +20,41 @@ from torch.overrides import TorchFunctionMode
 
 _CHEAP = (nn.functional.gelu, nn.functional.layer_norm)
 _BITS = 16
-_TRIM_EVERY = 200  # values that the backward pass takes up: several times a step
+_TRIM_EVERY = 100  # values that are kept or taken up: many times a step
 
 
 @contextlib.contextmanager
-def lean_step(*, trim: bool = False) -> Iterator[None]:
+def lean_step() -> Iterator[None]:
     """Forward and backward passes inside are lean; gradients are those of torch's own functions.
 
-    `trim` gives holes in memory back meanwhile: half a gigabyte with a model of base size, 6 % of the time with nano.
-
-    Not for layers that are checkpointed: PyTorch leaves the mode during the backward pass, so what they compute a
-    second time would have another dropout.
+    It pays for large models: a small one's steps get longer by what is computed again. Not for layers that are
+    checkpointed: PyTorch leaves the mode during the backward pass, so what they compute a second time would have
+    another dropout.
     """
-    count = itertools.count()
+    calls = itertools.count(1)
+
+    def pack(value: Tensor) -> Tensor | _Again:
+        _trim_at(next(calls))
+        return _pack(value)
 
     def unpack(kept: Tensor | _Again) -> Tensor:
-        if trim and next(count) % _TRIM_EVERY == 0:
-            _trim()
+        _trim_at(next(calls))
         return kept() if isinstance(kept, _Again) else kept
 
-    with _LeanFunctions(), torch.autograd.graph.saved_tensors_hooks(_pack, unpack):
+    with _LeanFunctions(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield
 
 
-def _trim() -> None:
-    """Give the system back the holes that freed memory leaves between gradients; only glibc can be asked to."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
+def trim() -> None:
+    """Give the system back the holes that freed memory leaves between live tensors; only glibc can be asked to."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim:
+        malloc_trim(0)
+
+
+def _trim_at(call: int) -> None:
+    if call % _TRIM_EVERY == 0:
+        trim()
 
 
 class _LeanFunctions(TorchFunctionMode):

@@ -20,7 +20,7 @@ from ..errors import CheckpointError, NonFiniteError, OutOfMemoryError
 from .augment import generator
 from .batches import Example, PageReader, padded_answers, read_ahead
 from .console import Console, JsonLines, describe
-from .lean import lean_step
+from .lean import lean_step, trim
 from .learner import Learner
 from .metrics import Metrics
 from .objective import AnswerLoss
@@ -32,7 +32,7 @@ from .state import Progress, save_state
 _DROPOUT = 3
 _BAD_IN_A_ROW = 3
 _HALVINGS = 3
-_LARGE = 10**8
+_LARGE = 10**8  # weights from which memory matters more than a moment
 ADVICE = "use gradient_checkpointing: true, freeze_vision_tower: true or finetuning_type: lora"
 
 
@@ -58,8 +58,9 @@ class Loop:
             seed=self.config.seed,
             features=self.features,
         )
-        self._lean = processes.device.type == "cpu" and not self.config.gradient_checkpointing
-        self._large = sum(weight.numel() for weight in learner.model.parameters()) > _LARGE
+        weights = sum(weight.numel() for weight in learner.model.parameters())
+        self._large = processes.device.type == "cpu" and weights > _LARGE
+        self._lean = self._large and not self.config.gradient_checkpointing
         self._tick = _Tick()
 
     def _cacheable(self) -> bool:
@@ -188,8 +189,10 @@ class Loop:
             torch.manual_seed(
                 int(generator(_DROPOUT, self.config.seed, step, turn, self.processes.rank).integers(1 << 62))
             )
-            with lean_step(trim=self._large) if self._lean else contextlib.nullcontext():
+            with lean_step() if self._lean else contextlib.nullcontext():
                 found = self._losses(part)
+                if self._large:
+                    trim()
                 torch.autograd.backward(found.sum() / tokens)
             sums.append(found.detach()[: len(part)])
         return torch.cat(sums).cpu()
