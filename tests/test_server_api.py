@@ -101,6 +101,12 @@ def test_50_megapixels_are_the_limit(ask):
     assert (answer.status, answer.json["reason"]) == (413, "too_large")
 
 
+def test_a_pdf_in_place_of_an_image_is_told_where_to_go(ask):
+    answer = ask("POST", "/v1/detect", pdf(1))
+    assert (answer.status, answer.json["reason"]) == (415, "format")
+    assert "/v1/extract" in answer.json["detail"]
+
+
 def test_a_pdf_becomes_a_document(ask):
     answer = ask("POST", "/v1/extract", pdf(2))
     record = answer.json

@@ -177,6 +177,8 @@ async def detect(
     """Find the boxes on one image (PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF, raw or as a form's file)."""
     service = _service(request)
     async with service.uploads.receive(request) as upload:
+        if upload.path.suffix == ".pdf":
+            raise problem_of("format", "this is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF; a PDF goes to /v1/extract")
         answer = service.pool.detect(upload.path, upload.name, conf, service.limits.deadline)
         page = await _unless_gone(request, answer)
     if format == "florence":

@@ -20,7 +20,7 @@ from ..errors import CheckpointError, NonFiniteError, OutOfMemoryError
 from .augment import generator
 from .batches import Example, PageReader, padded_answers, read_ahead
 from .console import Console, JsonLines, describe
-from .lean import lean_step, trim
+from .cpu import QuickDropout, trim
 from .learner import Learner
 from .metrics import Metrics
 from .objective import AnswerLoss
@@ -32,7 +32,6 @@ from .state import Progress, save_state
 _DROPOUT = 3
 _BAD_IN_A_ROW = 3
 _HALVINGS = 3
-_LARGE = 10**8  # weights from which memory matters more than a moment
 ADVICE = "use gradient_checkpointing: true, freeze_vision_tower: true or finetuning_type: lora"
 
 
@@ -58,9 +57,6 @@ class Loop:
             seed=self.config.seed,
             features=self.features,
         )
-        weights = sum(weight.numel() for weight in learner.model.parameters())
-        self._large = processes.device.type == "cpu" and weights > _LARGE
-        self._lean = self._large and not self.config.gradient_checkpointing
         self._tick = _Tick()
 
     def _cacheable(self) -> bool:
@@ -189,11 +185,12 @@ class Loop:
             torch.manual_seed(
                 int(generator(_DROPOUT, self.config.seed, step, turn, self.processes.rank).integers(1 << 62))
             )
-            with lean_step() if self._lean else contextlib.nullcontext():
+            on_cpu, is_checkpointed = self.processes.device.type == "cpu", self.config.gradient_checkpointing
+            with QuickDropout() if on_cpu and not is_checkpointed else contextlib.nullcontext():
                 found = self._losses(part)
-                if self._large:
-                    trim()
-                torch.autograd.backward(found.sum() / tokens)
+            if on_cpu and is_checkpointed:
+                trim()  # who checkpoints wants memory more than the moment that new pages cost
+            torch.autograd.backward(found.sum() / tokens)
             sums.append(found.detach()[: len(part)])
         return torch.cat(sums).cpu()
 
