@@ -277,10 +277,11 @@ def row_limit(bench: Bench) -> Iterator[str]:
     """How fast the frozen row could be at most: its matrix products at the pace of one of 4,096, and nothing else."""
     options = bench.options
     torch.set_num_threads(options.threads)
-    model = load_model(bench.model(options.size)).train()
+    checkpoint = open_checkpoint(bench.model(options.size))
+    model = load_model(checkpoint).train()
     model.model.vision_tower.requires_grad_(False)
-    objective = AnswerLoss(model, prompt_ids(open_checkpoint(bench.model(options.size))))
-    height, width = open_checkpoint(bench.model(options.size)).image_size
+    objective = AnswerLoss(model, prompt_ids(checkpoint))
+    height, width = checkpoint.image_size
     with torch.no_grad():
         maps = objective.tower(torch.zeros(options.batch, 3, height, width))
     with FlopCounterMode(display=False) as counter:

@@ -39,9 +39,9 @@ def test_smaller_precisions_lose_at_most_half_a_point_on_real_pages(shared, tmp_
 
     run("tfid_pages.py", "--shared", shared, "--out", tmp_path)
     rows = [json.loads(line) for line in run("precision.py", tmp_path / "annotations.json", "--json").splitlines()]
-    plain = {(row["engine"], row["dtype"]): row["map"] for row in rows if row["sub_bin"]}
-    assert plain.keys() == {("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8")}
-    assert min(plain.values()) >= plain["torch", "fp32"] - 0.005, plain
+    usual = {(row["engine"], row["dtype"]): row["map"] for row in rows if row["sub_bin"]}
+    assert usual.keys() == {("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8")}
+    assert min(usual.values()) >= usual["torch", "fp32"] - 0.005, usual
 
 
 @pytest.mark.timeout(3600)

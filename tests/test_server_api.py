@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra [server]")
+from florentune.images import FORMATS
 from server_fakes import SLOW, Running, broken_model, dying_model, pdf, png, spool_of
 
 BOX = [20.0, 30.0, 121.0, 71.0]
@@ -99,6 +100,15 @@ def test_50_megapixels_are_the_limit(ask):
     Image.new("1", (8000, 6300)).save(stream, "PNG")
     answer = ask("POST", "/v1/detect", stream.getvalue())
     assert (answer.status, answer.json["reason"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize("options", [{"format": "TIFF"}, {"format": "TIFF", "big_tiff": True}, {"format": "AVIF"}])
+def test_images_are_known_by_their_first_bytes(ask, options):
+    if options["format"] not in FORMATS:
+        pytest.skip(f"this Pillow does not read {options['format']}")
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(png())).convert("RGB").save(stream, **options)
+    assert ask("POST", "/v1/detect", stream.getvalue()).status == 200
 
 
 def test_a_pdf_in_place_of_an_image_is_told_where_to_go(ask):

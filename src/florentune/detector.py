@@ -211,9 +211,7 @@ class Detector:
     def _region(self, found: Found, item: Opened) -> Region:
         box = bins_to_box(found.bins, item.width, item.height)
         if self.sub_bin:
-            x1, y1, x2, y2 = ((at + 0.5) / 1000 for at in found.expected)
-            corners = (x1 * item.width, y1 * item.height, x2 * item.width, y2 * item.height)
-            moved = Box(*(round(value, 2) for value in corners))
+            moved = Box(*(round(value, 2) for value in bins_to_box(found.expected, item.width, item.height)))
             box = moved if moved.x1 < moved.x2 and moved.y1 < moved.y2 else box
         return Region(found.label, box, float(self.scale.of(found.score)))
 

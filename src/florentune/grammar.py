@@ -98,6 +98,7 @@ class RegionGrammar:
         self.tokens: NDArray[np.int64] = np.array([self.end, *words, *locations], dtype=np.int64)
         self.locations = slice(1 + len(words), 1 + len(words) + BINS)
         self.root = _trie(spelled, {token: column for column, token in enumerate(words, start=1)})
+        self.first_labels = [_first_label(node) for node in self.root.children.values()]
         self.can_open = _opening(tokenizer, words) if labels is None else np.empty(0, np.int64)
         self.longest_label = 1 if labels is None else max((len(ids) for ids in spelled.values()), default=0)
         self.has_labels = self.is_open or bool(names)
@@ -168,10 +169,9 @@ class RegionWalk:
 
         `shares` are those of `_words` at the root of the trie: the end, then its children. An open set has none.
         """
-        labels = [_first_label(node) for node in self.grammar.root.children.values()]
         return [
             (label, float(share))
-            for at, (label, share) in enumerate(zip(labels, shares[1:], strict=False), start=1)
+            for at, (label, share) in enumerate(zip(self.grammar.first_labels, shares[1:], strict=False), start=1)
             if at != best and label is not None and share >= RUNNER_UP
         ]
 

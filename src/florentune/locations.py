@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .errors import InputError
 from .regions import Box, Region
@@ -28,8 +28,8 @@ def to_bin(value: float, size: float) -> int:
     return min(max(math.floor(value * BINS / size), 0), BINS - 1)
 
 
-def from_bin(index: int, size: float) -> float:
-    """The centre of a bin, in pixels on an axis `size` pixels long."""
+def from_bin(index: float, size: float) -> float:
+    """The centre of a bin, in pixels on an axis `size` pixels long; a mean position lies between centres."""
     return (index + 0.5) * size / BINS
 
 
@@ -38,7 +38,7 @@ def box_to_bins(box: Box, width: float, height: float) -> Bins:
     return to_bin(box.x1, width), to_bin(box.y1, height), to_bin(box.x2, width), to_bin(box.y2, height)
 
 
-def bins_to_box(bins: Bins, width: float, height: float) -> Box:
+def bins_to_box(bins: Sequence[float], width: float, height: float) -> Box:
     """The box in pixels whose corners are the centres of the four bins."""
     x1, y1, x2, y2 = bins
     return Box(from_bin(x1, width), from_bin(y1, height), from_bin(x2, width), from_bin(y2, height))

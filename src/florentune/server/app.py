@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect
 
 from .. import __version__
 from ..detector import load_detector
+from ..images import FORMATS
 from . import openapi, problems
 from .guard import Guard
 from .jobs import Documents, Job
@@ -178,7 +179,7 @@ async def detect(
     service = _service(request)
     async with service.uploads.receive(request) as upload:
         if upload.path.suffix == ".pdf":
-            raise problem_of("format", "this is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF; a PDF goes to /v1/extract")
+            raise problem_of("format", f"this is no image ({', '.join(FORMATS)}); a PDF goes to /v1/extract")
         answer = service.pool.detect(upload.path, upload.name, conf, service.limits.deadline)
         page = await _unless_gone(request, answer)
     if format == "florence":

@@ -115,6 +115,6 @@ def _suffix(path: Path) -> str:
     """Images by their first bytes; everything else is for the PDF reader to judge."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
-    signs = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF8")
+    signs = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF8")
     is_image = (head.startswith(signs) or head[4:8] == b"ftyp") and b"%PDF-" not in head[:8]
     return ".png" if is_image else ".pdf"

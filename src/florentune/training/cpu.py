@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any
 
 import torch
@@ -35,6 +36,5 @@ def _dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 def trim() -> None:
     """Give the system back the holes that freed memory leaves between live tensors; only glibc can be asked to."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim:
+    if sys.platform == "linux" and (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         malloc_trim(0)
