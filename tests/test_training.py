@@ -1,6 +1,5 @@
 """What training must do: learn, compute the model's own loss, freeze what it says, leave checkpoints that just load."""
 
-import contextlib
 import json
 import re
 import shlex
@@ -212,16 +211,15 @@ def test_gradient_checkpointing_and_bf16_train_to_nearly_the_same_losses(place, 
     assert found != plain
 
 
-def test_gradient_checkpointing_computes_the_same_dropout_twice(tmp_path, monkeypatch):
+def test_gradient_checkpointing_computes_the_same_dropout_twice(tmp_path):
     place = make_workplace(tmp_path, 4)
     config = place / "tiny" / "config.json"
     values = json.loads(config.read_text())
     values["text_config"].update(dropout=0.3, attention_dropout=0.3, activation_dropout=0.3)
     config.write_text(json.dumps(values))
     run(place, tmp_path / "checkpointed", gradient_checkpointing=True, max_steps=3)
-    monkeypatch.setattr("florentune.training.loop.QuickDropout", contextlib.nullcontext)
     run(place, tmp_path / "plain", max_steps=3)
-    assert losses(tmp_path / "checkpointed") == pytest.approx(losses(tmp_path / "plain"), rel=1e-5)
+    assert losses(tmp_path / "checkpointed") == losses(tmp_path / "plain")
 
 
 def test_gradient_checkpointing_keeps_little_of_the_tower(place):

@@ -1,9 +1,12 @@
-"""What makes a step on a CPU shorter, and smaller with gradient checkpointing. GPUs do this well themselves."""
+"""What makes a step on a CPU shorter. GPUs do this well themselves."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -11,14 +14,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _BITS = 16
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # as glibc's malloc.h numbers them
 
 
 class QuickDropout(TorchFunctionMode):
-    """Dropout inside draws 16 random bits a value; torch's own takes a fifth of a step of the text model.
-
-    Not for layers that are checkpointed: PyTorch leaves the mode during the backward pass, so what they compute a
-    second time would have another dropout.
-    """
+    """Dropout inside draws 16 random bits a value; torch's own takes a fifth of a step of the text model."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return (_dropout if func is nn.functional.dropout else func)(*args, **(kwargs or {}))
@@ -34,7 +34,27 @@ def _dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     return values * kept.view(values.shape).to(values.dtype).div_(1 - limit / (1 << _BITS))
 
 
-def trim() -> None:
-    """Give the system back the holes that freed memory leaves between live tensors; only glibc can be asked to."""
-    if sys.platform == "linux" and (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        malloc_trim(0)
+def checkpoint_contexts() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """The contexts of a checkpointed layer's two computations: PyTorch has left a step's own before the second."""
+    return contextlib.nullcontext(), QuickDropout()
+
+
+@contextlib.contextmanager
+def memory_kept() -> Iterator[None]:
+    """Inside, freed memory stays with the process: the next step needs it again, and fresh pages cost a fifth of one.
+
+    Only glibc can be asked to. Afterwards it goes back to the system, with the limits glibc arrives at by itself.
+    """
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "gnu_get_libc_version"):
+        yield
+        return
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_MAX, 1 << 16)
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 25)
+        libc.mallopt(_TRIM_THRESHOLD, 1 << 26)
+        libc.malloc_trim(0)

@@ -17,6 +17,7 @@ from ..errors import ConfigError, MissingExtraError
 from ..model.checkpoint import Checkpoint
 from ..model.florence import load_model, save_checkpoint
 from .config import TrainConfig, did_you_mean
+from .cpu import checkpoint_contexts
 from .features import FeatureStore, tower_digest
 from .state import replace_folder
 
@@ -41,10 +42,7 @@ class Learner:
         if self._frozen_tower:
             self.model.model.vision_tower.requires_grad_(False)
         if config.gradient_checkpointing:
-            # transformers is renaming the method; the non-reentrant kind is the default of both
-            new = getattr(self.model, "activation_checkpointing_enable", None)
-            (new or self.model.gradient_checkpointing_enable)()
-            _checkpoint_blocks(self.model.model.vision_tower)
+            _checkpoint_layers(self.model, on_cpu=device.type == "cpu")
 
     def train(self) -> None:
         """Switch dropout on, except in a frozen tower, which computes as it does in inference."""
@@ -117,10 +115,16 @@ def _read_rows_sparsely(model: Any) -> None:
             module.sparse = True
 
 
-def _checkpoint_blocks(tower: Any) -> None:
-    """Let the tower's blocks keep their input alone for the backward pass, as transformers does in the text model."""
-    for block in itertools.chain(*tower.blocks):
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+def _checkpoint_layers(model: Any, *, on_cpu: bool) -> None:
+    """Let the layers of text model and tower keep their input alone for the backward pass."""
+    settings: dict[str, Any] = {"use_reentrant": False}
+    if on_cpu:
+        settings["context_fn"] = checkpoint_contexts
+    # transformers is renaming the method
+    (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)(settings)
+    for block in itertools.chain(*model.model.vision_tower.blocks):
+        for half in (block.spatial_block, block.channel_block):
+            half.forward = functools.partial(checkpoint, half.forward, **settings)
 
 
 def _with_lora(model: Any, config: TrainConfig) -> Any:

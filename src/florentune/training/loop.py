@@ -20,7 +20,7 @@ from ..errors import CheckpointError, NonFiniteError, OutOfMemoryError
 from .augment import generator
 from .batches import Example, PageReader, padded_answers, read_ahead
 from .console import Console, JsonLines, describe
-from .cpu import QuickDropout, trim
+from .cpu import QuickDropout
 from .learner import Learner
 from .metrics import Metrics
 from .objective import AnswerLoss
@@ -185,11 +185,8 @@ class Loop:
             torch.manual_seed(
                 int(generator(_DROPOUT, self.config.seed, step, turn, self.processes.rank).integers(1 << 62))
             )
-            on_cpu, is_checkpointed = self.processes.device.type == "cpu", self.config.gradient_checkpointing
-            with QuickDropout() if on_cpu and not is_checkpointed else contextlib.nullcontext():
+            with QuickDropout() if self.processes.device.type == "cpu" else contextlib.nullcontext():
                 found = self._losses(part)
-            if on_cpu and is_checkpointed:
-                trim()  # who checkpoints wants memory more than the moment that new pages cost
             torch.autograd.backward(found.sum() / tokens)
             sums.append(found.detach()[: len(part)])
         return torch.cat(sums).cpu()

@@ -24,6 +24,7 @@ from ..files import read_json, write_json, written_whole
 from ..model.florence import load_model
 from .config import TrainConfig
 from .console import Console, clock
+from .cpu import memory_kept
 from .interrupt import StopRequest
 from .learner import Learner
 from .loop import ADVICE, Loop, is_out_of_memory
@@ -74,7 +75,8 @@ def train(config: TrainConfig, *, dry_run: bool = False) -> TrainResult:
     transformers.logging.set_verbosity_error()
     config.output_dir.mkdir(parents=True, exist_ok=True)
     hold = locked(config.output_dir) if processes.is_first else contextlib.nullcontext()
-    with hold, _deterministic(), StopRequest(console.say) as stop:
+    memory = memory_kept() if processes.device.type == "cpu" else contextlib.nullcontext()
+    with hold, memory, _deterministic(), StopRequest(console.say) as stop:
         try:
             return _Run(config, processes, console, stop).go(dry_run)
         except (RuntimeError, MemoryError) as error:
