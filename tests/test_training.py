@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shlex
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from florentune.errors import AnnotationError, CheckpointError, ConfigError, Inp
 from florentune.locations import box_to_bins, sorted_regions
 from florentune.model.checkpoint import open_checkpoint
 from florentune.model.florence import load_model
-from florentune.training import load_config, train
+from florentune.training import TrainResult, load_config, train
 from florentune.training.batches import AnswerEncoder, PageReader, padded_answers, prompt_ids
 from florentune.training.datasets import load_data
 from florentune.training.learner import Learner, lora_names
@@ -273,6 +274,8 @@ def test_dry_run_says_what_would_happen_and_writes_no_checkpoint(place, tmp_path
     assert result.total_steps == 8
     assert "8 pages" in said
     assert "time" in said
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    assert held <= float(re.search(r"peak +about (\d+\.\d+) GB", said)[1]) < held + 0.1
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert not (tmp_path / "run" / "last").exists()
 
@@ -394,6 +397,25 @@ def test_the_end_tells_what_came_of_it_and_how_to_use_it(place, tmp_path, monkey
     page = str(next((place / "images").glob("*.png")))
     assert command[0] == "florentune"
     assert florentune(*[page if word == "PAGE.png" else word for word in command[1:]])[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("best_by", "start", "best", "told"),
+    [
+        ("page_success", {"page_success": 0.9}, {"page_success": 0.8}, True),
+        ("page_success", {"page_success": 0.8}, {"page_success": 0.8}, False),
+        ("map", {"map": None}, {"map": 0.1}, False),
+        ("loss", {"val_loss": 1.0}, {"val_loss": 2.0}, True),
+        ("loss", {"val_loss": 2.0}, {"val_loss": 1.0}, False),
+    ],
+)
+def test_a_run_that_made_the_model_worse_says_so(tmp_path, monkeypatch, florentune, place, best_by, start, best, told):
+    result = TrainResult(tmp_path, 3, 3, best=tmp_path, best_step=3, start_metrics=start, best_metrics=best)
+    monkeypatch.setattr("florentune.training.train", lambda config, dry_run: result)
+    changes = settings(place, tmp_path / "run", max_steps=3, val_size=3, best_by=best_by)
+    code, said, _ = florentune("train", *words(changes))
+    assert code == 0
+    assert ("the start model was better" in said) == told
 
 
 def read_lines(path):

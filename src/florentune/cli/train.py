@@ -83,6 +83,8 @@ def _say(result: TrainResult, best_by: str, config: Path | None, overrides: list
         change = "" if value is None or before is None else f"  ({value - before:+.4f}; start model {before:.4f})"
         if value is not None:
             typer.echo(f"  {name:<16} {value:.4f}{change}")
+    if _start_was_better(result, best_by):
+        typer.echo("  the start model was better: try a lower learning_rate, more pages, or augment: true")
     typer.echo(f"  run              {result.output_dir}")
     for path in result.pictures:
         typer.echo(f"  picture          {path}")
@@ -91,6 +93,14 @@ def _say(result: TrainResult, best_by: str, config: Path | None, overrides: list
     use = result.best or result.last
     if use:
         typer.echo(f"use it with\n  {shlex.join(['florentune', 'predict', 'PAGE.png', '--model', str(use)])}")
+
+
+def _start_was_better(result: TrainResult, best_by: str) -> bool:
+    name = "val_loss" if best_by == "loss" else best_by
+    before, value = result.start_metrics.get(name), result.best_metrics.get(name)
+    if before is None or value is None:
+        return False
+    return before < value if best_by == "loss" else before > value
 
 
 def _key_table() -> str:

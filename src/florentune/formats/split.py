@@ -68,13 +68,13 @@ def documents(names: Sequence[str], group_by: str | None) -> list[str | None]:
     try:
         expression = re.compile(group_by)
     except re.error as error:
-        raise InputError(f"group-by {group_by!r} is not a regular expression ({error})") from None
+        raise InputError(f"group_by: {group_by!r} is not a regular expression ({error})") from None
     found = [_match(expression, name) for name in names]
     missed = [name for name, document in zip(names, found, strict=True) if document is None]
     if missed:
         raise InputError(
-            f"group-by {group_by!r} does not match {len(missed):,} of {len(names):,} image names, "
-            f"for example {missed[0]!r}"
+            f"group_by: {group_by!r} does not match {len(missed):,} of {len(names):,} image names, for example "
+            f"{missed[0]!r}; its match, or its first group, must be what the names of a document share"
         )
     return found
 

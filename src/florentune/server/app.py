@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from functools import partial
@@ -35,6 +33,7 @@ from .model_worker import Factory
 from .pool import ModelPool
 from .problems import Problem, no_model, overloaded, problem_of, stopping
 from .uploads import Uploads
+from .workspace import Workspace
 
 T = TypeVar("T")
 STATIC = Path(__file__).with_name("static")
@@ -59,7 +58,8 @@ class Service:
 
     def __init__(self, factory: Factory, workers: int, limits: Limits) -> None:
         self.limits, self.workers, self.metrics = limits, workers, Metrics()
-        self.folder = Path(tempfile.mkdtemp(prefix="florentune-server-"))
+        self._workspace = Workspace()
+        self.folder = self._workspace.folder
         self.pool = ModelPool(factory, workers, limits, self.metrics)
         self.documents = Documents(self.folder, self.pool, workers, limits, self.metrics)
         self.uploads = Uploads(self.folder, limits)
@@ -106,7 +106,7 @@ class Service:
         finally:
             sweeper.cancel()
             self.stop()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._workspace.remove()
 
     async def _sweep(self) -> None:
         while True:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -35,6 +37,14 @@ class Processes:
     def device(self) -> torch.device:
         device: torch.device = self._state.device
         return device
+
+    def peak_memory(self) -> int | None:
+        """The most bytes this process has held so far, on its GPU or in the machine; None where nothing tells."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        if self.device.type != "cpu":
+            return None
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def wait(self) -> None:
         """Go on when all processes are here."""
