@@ -238,9 +238,7 @@ class _Run:
         steps, share = loop.plan.total_steps, loop.plan.schedule.global_batch / len(pages) / self.processes.count
         if peak := self.processes.peak_memory():
             moments = 8 * sum(weight.numel() for weight in loop.optimizer.weights.values())
-            self.console.say(
-                f"  peak        about {(peak + moments) / 1e9:.2f} GB of memory, the moments of AdamW in it"
-            )
+            self.console.say(f"  peak        about {(peak + moments) / 1e9:.2f} GB of memory, with AdamW's moments")
         self.console.say(f"  time        about {clock(seconds * share * steps)} for {steps} steps, plus validation")
         self.console.say(f"  a batch     {seconds:.2f} s to compute and {reading:.2f} s to read {len(pages)} pages")
 
