@@ -24,7 +24,7 @@ from ..files import read_json, write_json, written_whole
 from ..model.florence import load_model
 from .config import TrainConfig
 from .console import Console, clock
-from .cpu import memory_kept
+from .cpu import has_bf16, memory_kept
 from .interrupt import StopRequest
 from .learner import Learner
 from .loop import ADVICE, Loop, is_out_of_memory
@@ -72,6 +72,9 @@ def train(config: TrainConfig, *, dry_run: bool = False) -> TrainResult:
     console = Console(silent=not processes.is_first)
     for note in config.notes:
         console.say(note)
+    if config.bf16 and processes.device.type == "cpu" and not has_bf16():
+        console.warn("bf16: this CPU is far slower in bf16 than in fp32; computing in fp32")
+        config = dataclasses.replace(config, bf16=False)
     transformers.logging.set_verbosity_error()
     config.output_dir.mkdir(parents=True, exist_ok=True)
     hold = locked(config.output_dir) if processes.is_first else contextlib.nullcontext()
@@ -170,6 +173,7 @@ class _Run:
             "transformers": transformers.__version__,
             "threads": torch.get_num_threads(),
             "device": self.processes.device.type,
+            "bf16": self.config.bf16,
             "processes": self.processes.count,
         }
 
