@@ -1,5 +1,7 @@
 """Both engines on a tiny model: the same tokens, and those of transformers."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,13 @@ def test_onnx_fp32_writes_the_tokens_torch_writes(checkpoint, onnx, labels):
     assert len({tuple(walk.ids) for walk in torch_walks}) > 3, "answers must depend on the image to prove anything"
     for ours, theirs in zip(onnx_walks, torch_walks, strict=True):
         assert [found.score for found in ours.found] == pytest.approx([found.score for found in theirs.found], rel=1e-3)
+
+
+@pytest.mark.slow  # quick, but a new release of transformers may fail it
+def test_torch_decoding_uses_nothing_that_transformers_is_about_to_remove(checkpoint):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        answers(TorchEngine(load_model(checkpoint)), checkpoint, images(checkpoint, 2), None)
 
 
 @pytest.mark.parametrize("kind", ["torch", "onnx"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated
 
@@ -72,6 +74,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error of ours is one message on stderr and its exit code."""
+    # what libraries tell their developers about coming releases is no message for who runs a command
+    warnings.simplefilter("ignore", FutureWarning)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         build_app()()
     except FlorentuneError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import EncoderDecoderCache
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..errors import InputError
@@ -93,7 +94,10 @@ class TorchDecoding:
     def __init__(self, model: Any, encoded: torch.Tensor, head: torch.Tensor) -> None:
         self._decoder = model.model.language_model.decoder
         self._encoded, self._head = encoded, head
-        self._cache: EncoderDecoderCache | None = None
+        self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        # transformers is renaming the argument
+        names = inspect.signature(self._decoder.forward).parameters
+        self._cached = {"cache" if "cache" in names else "past_key_values": self._cache}
 
     @torch.inference_mode()
     def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -101,10 +105,9 @@ class TorchDecoding:
         out = self._decoder(
             input_ids=torch.from_numpy(tokens).to(self._encoded.device),
             encoder_hidden_states=self._encoded,
-            past_key_values=self._cache,
             use_cache=True,
+            **self._cached,
         )
-        self._cache = out.past_key_values
         logits = out.last_hidden_state[:, -1] @ self._head.T
         found: NDArray[np.float32] = logits.float().cpu().numpy()
         return found
@@ -114,5 +117,4 @@ class TorchDecoding:
         """Go on with these rows only."""
         index = torch.tensor(list(rows), device=self._encoded.device, dtype=torch.long)
         self._encoded = self._encoded[index]
-        if self._cache is not None:
-            self._cache.batch_select_indices(index)
+        self._cache.batch_select_indices(index)
