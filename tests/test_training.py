@@ -434,6 +434,7 @@ def test_a_run_that_made_the_model_worse_says_so(tmp_path, monkeypatch, florentu
     code, said, _ = florentune("train", *words(changes))
     assert code == 0
     assert ("the start model was better" in said) == told
+    assert max(map(len, said.splitlines()[:2])) <= 80
 
 
 def read_lines(path):

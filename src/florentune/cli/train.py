@@ -84,7 +84,7 @@ def _say(result: TrainResult, best_by: str, config: Path | None, overrides: list
         if value is not None:
             typer.echo(f"  {name:<16} {value:.4f}{change}")
     if _start_was_better(result, best_by):
-        typer.echo("  the start model was better: try a lower learning_rate, more pages, or augment: true")
+        typer.echo("  the start model was better: try more pages or a lower learning_rate")
     typer.echo(f"  run              {result.output_dir}")
     for path in result.pictures:
         typer.echo(f"  picture          {path}")
