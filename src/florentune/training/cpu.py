@@ -40,8 +40,9 @@ def checkpoint_contexts() -> tuple[AbstractContextManager[object], AbstractConte
 
 
 def has_bf16() -> bool:
-    """Whether this CPU's matrix products in bf16 are fast; PyTorch's way without is a hundred times as slow as fp32."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether PyTorch multiplies bf16 well on this CPU, or cannot tell; its way without is far slower than fp32."""
+    known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return known is None or bool(known())
 
 
 @contextlib.contextmanager
