@@ -420,9 +420,10 @@ def test_the_end_tells_what_came_of_it_and_how_to_use_it(place, tmp_path, monkey
 @pytest.mark.parametrize(
     ("best_by", "start", "best", "told"),
     [
-        ("page_success", {"page_success": 0.9}, {"page_success": 0.8}, True),
-        ("page_success", {"page_success": 0.8}, {"page_success": 0.8}, False),
-        ("map", {"map": None}, {"map": 0.1}, False),
+        ("page_success", {"page_success": 0.9, "val_loss": 2.0}, {"page_success": 0.8, "val_loss": 1.0}, True),
+        ("page_success", {"page_success": 0.8, "val_loss": 1.0}, {"page_success": 0.8, "val_loss": 2.0}, True),
+        ("page_success", {"page_success": 0.8, "val_loss": 2.0}, {"page_success": 0.8, "val_loss": 1.0}, False),
+        ("map", {"map": None, "val_loss": 1.0}, {"map": 0.1, "val_loss": 2.0}, False),
         ("loss", {"val_loss": 1.0}, {"val_loss": 2.0}, True),
         ("loss", {"val_loss": 2.0}, {"val_loss": 1.0}, False),
     ],

@@ -96,11 +96,14 @@ def _say(result: TrainResult, best_by: str, config: Path | None, overrides: list
 
 
 def _start_was_better(result: TrainResult, best_by: str) -> bool:
-    name = "val_loss" if best_by == "loss" else best_by
-    before, value = result.start_metrics.get(name), result.best_metrics.get(name)
-    if before is None or value is None:
-        return False
-    return before < value if best_by == "loss" else before > value
+    """By the measure that chose best/, equal values told apart by the loss as there; not where one has no value."""
+    for name in ("val_loss",) if best_by == "loss" else (best_by, "val_loss"):
+        before, after = result.start_metrics.get(name), result.best_metrics.get(name)
+        if before is None or after is None:
+            return False
+        if before != after:
+            return (before < after) == (name == "val_loss")
+    return False
 
 
 def _key_table() -> str:
