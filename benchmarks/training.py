@@ -5,7 +5,8 @@
 Peers: "plain" is the recipe everybody copies (transformers in fp32, one thread of control, the processor called in the
 collator at each step, pads in the loss); "Trainer" is transformers' own Trainer in bf16 with two worker processes and
 masked pads. "base" has Florence-2-base's size and random weights, "nano" is the model of this package at 512 x 512.
-Every contender is a process of its own, so its peak memory is its own. Pages are generated ones rendered at 100 dpi.
+Every contender is a process of its own, so its peak memory is its own (read from /proc: Linux only). Pages are
+generated ones rendered at 100 dpi.
 
 Seconds are medians of the steps after the first three, in which a process gets its memory from the system, and include
 the wait for pages. Repeats (`--repeats`) interleave the contenders, and each takes its fastest repeat. `--size nano`
