@@ -240,7 +240,7 @@ def write_coco(folder, **image):
 def test_command_exit_codes(images, tmp_path):
     done = run(write_coco(tmp_path))
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "no errors")
-    assert "1 pages, 0 of them empty; table 1" in done.stdout
+    assert "1 page, 0 of them empty; table 1" in done.stdout
     done = run(write_coco(tmp_path, file_name="b.png"), "--images", tmp_path)
     assert done.exit_code == 1
     assert "annotation 7" in done.stdout

@@ -79,7 +79,7 @@ def test_bad_entries_are_named_and_the_exit_code_is_1(data, tmp_path, florentune
     )
     code, out, err = florentune("evaluate", data, "--predictions", path, "--report", tmp_path / "report")
     assert code == 1
-    assert "1 boxes found" in out
+    assert "1 box found" in out
     assert "2 x unknown_image" in err
     assert "1 x unknown_category" in err
     assert "3 x bad_box" in err

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from florentune.errors import InputError
-from florentune.regions import Box, Page, Region, iou
+from florentune.regions import Box, Page, Region, counted, iou
 
 coordinates = st.integers(-5, 25)
 boxes = st.builds(Box, coordinates, coordinates, coordinates, coordinates)
@@ -69,3 +69,17 @@ def test_as_dict_is_what_the_json_files_hold():
         ],
         "k": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [
+        (0, "page", "0 pages"),
+        (1, "page", "1 page"),
+        (4685, "page", "4,685 pages"),
+        (1, "box", "1 box"),
+        (2, "box", "2 boxes"),
+    ],
+)
+def test_counts_are_said_as_people_say_them(number, noun, said):
+    assert counted(number, noun) == said

@@ -386,7 +386,7 @@ def test_the_recipe_of_llamafactory_trains_on_its_own_demo(shared, place, tmp_pa
     said = capsys.readouterr()
     assert ended.value.code == 0
     assert "deepspeed: no effect here" in said.err
-    assert "1 pages, 0 of them empty" in said.err
+    assert "1 page, 0 of them empty" in said.err
     assert f"florentune predict PAGE.png --model {tmp_path / 'run' / 'best'}" in said.out
     written = {path.name for path in (tmp_path / "run").iterdir()}
     assert written >= {"best", "last", "checkpoints", "metrics.jsonl", "training_loss.png", "config.yaml"}

@@ -13,6 +13,11 @@ from typing import Any, NamedTuple
 from .errors import InputError
 
 
+def counted(number: int, noun: str) -> str:
+    """A count as people say it: "1 page", "4,685 pages", "2 boxes"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("x") else "s")
+
+
 class Box(NamedTuple):
     """A bbox in xyxy order: left, top, right, bottom in pixels."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ImageError, InputError
+from ..regions import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -106,7 +107,8 @@ def _truth(data: Path, images: Path | None) -> DataSet:
     truth = read(data, images=images)
     if truth.issues:
         errors = sum(issue.severity == "error" for issue in truth.issues)
-        typer.echo(f"{data}: {errors} errors and {len(truth.issues) - errors} remarks; see florentune check", err=True)
+        remarks = counted(len(truth.issues) - errors, "remark")
+        typer.echo(f"{data}: {counted(errors, 'error')} and {remarks}; see florentune check", err=True)
     return truth
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..pdf import DEADLINE
+from ..regions import counted
 from .predict import Deadline, Passwords
 
 if TYPE_CHECKING:
@@ -187,7 +188,8 @@ def _finish(out: Path, summary: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps({"event": "summary", **summary}))
     else:
         typer.echo(
-            f"{summary['documents']} documents, {summary['pages_done']} of {summary['pages']} pages: "
-            f"{summary['tables']} tables, {summary['figures']} figures, listed in {out / summary['table_of_figures']}"
+            f"{counted(summary['documents'], 'document')}, "
+            f"{summary['pages_done']:,} of {counted(summary['pages'], 'page')}: {counted(summary['tables'], 'table')}, "
+            f"{counted(summary['figures'], 'figure')}, listed in {out / summary['table_of_figures']}"
         )
     raise typer.Exit(0 if set(summary["status"]) <= {"ok"} else 1)

@@ -12,6 +12,7 @@ import typer
 
 from ..errors import FlorentuneError, InputError, PdfError
 from ..pdf import DEADLINE
+from ..regions import counted
 from .predict import Deadline, Passwords
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def command(
     boxes = sum(len(page.regions) for page in found)
     rest = f"; {len(failures)} left out" if failures else ""
     where = f" in {pages}" if pages else ""
-    typer.echo(f"wrote {out}: {len(found)} pages{where}, {boxes} boxes{rest}")
+    typer.echo(f"wrote {out}: {counted(len(found), 'page')}{where}, {counted(boxes, 'box')}{rest}")
     raise typer.Exit(1 if failures else 0)
 
 

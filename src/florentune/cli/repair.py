@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ..regions import counted
+
 
 def command(
     checkpoint: Annotated[Path, typer.Argument(help="A model folder, native or Microsoft's.")],
@@ -44,7 +46,7 @@ def _print(problems: list[str], advice: list[str], backup: Path | None, check: b
     if not problems:
         typer.echo("nothing to repair")
     elif check:
-        typer.echo(f"{len(problems)} problems; run florentune repair without --check to mend them")
+        typer.echo(f"{counted(len(problems), 'problem')}; run florentune repair without --check to mend them")
     elif backup is not None:
         typer.echo(f"repaired; the originals are in {backup}")
     for line in advice:

@@ -33,6 +33,7 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
+    from ..regions import counted
     from ..synth import Settings, synthesize
 
     settings = Settings(pages=pages, seed=seed, dpi=dpi, captions=captions, pdf=pdf)
@@ -44,6 +45,7 @@ def command(
         typer.echo(json.dumps(counts))
         return
     typer.echo(
-        f"{out}: {counts['pages']} pages of {counts['papers']} papers, {counts['table']} tables, "
-        f"{counts['figure']} figures, {counts['empty_pages']} pages without either"
+        f"{out}: {counted(counts['pages'], 'page')} of {counted(counts['papers'], 'paper')}, "
+        f"{counted(counts['table'], 'table')}, {counted(counts['figure'], 'figure')}, "
+        f"{counted(counts['empty_pages'], 'page')} without either"
     )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..errors import ImageError
 from ..images import ImageHeader
 from ..locations import Bins, box_to_bins
-from ..regions import Page, iou
+from ..regions import Page, counted, iou
 from .dataset import KINDS, SEVERITIES, DataSet, Issue
 from .folder import ImageFolder
 from .looks import Fingerprint, Look, look, near_duplicates
@@ -142,7 +142,7 @@ def _check_page(page: Page, source: str, max_tokens: int, count: Callable[[str],
 
 def _check_images(dataset: DataSet, decode: bool, on_page: Callable[[], None] | None) -> Inspection:
     if dataset.images is None:
-        about = f"{len(dataset.pages):,} images"
+        about = counted(len(dataset.pages), "image")
         issue = Issue("images_unchecked", dataset.source, about, "no image folder is known")
         return Inspection([issue], [None] * len(dataset.pages))
     found = Inspection(list(_shared_files(dataset, dataset.images)), [])

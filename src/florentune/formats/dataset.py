@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from ..locations import sorted_regions
-from ..regions import Page, Region
+from ..regions import Page, Region, counted
 from .folder import ImageFolder
 
 Severity = Literal["error", "warning", "note"]
@@ -167,7 +167,7 @@ class DataSet:
         """Counts in one line for people."""
         empty = sum(not page.regions for page in self.pages)
         counts = ", ".join(f"{label:.40} {count:,}" for label, count in self.counts().items())
-        return f"{len(self.pages):,} pages, {empty:,} of them empty; {counts or 'no boxes'}"
+        return f"{counted(len(self.pages), 'page')}, {empty:,} of them empty; {counts or 'no boxes'}"
 
     def summary(self) -> dict[str, Any]:
         """{"pages", "empty_pages", "boxes", "labels": {label: boxes}, "issues": {code: count}}, ready for JSON."""

@@ -17,7 +17,7 @@ from PIL import Image
 from ..errors import ImageError
 from ..formats import DataSet, Issue
 from ..formats.dataset import KINDS, SEVERITIES
-from ..regions import Page
+from ..regions import Page, counted
 from .page import write_page
 from .plots import PALETTE
 
@@ -62,9 +62,9 @@ def _colour(label: str, labels: Sequence[str]) -> int:
 def _lead(pages: Sequence[Page], issues: Sequence[Issue]) -> str:
     found = Counter(issue.severity for issue in issues)
     empty = sum(not page.regions for page in pages)
-    boxes = sum(len(page.regions) for page in pages)
+    boxes = counted(sum(len(page.regions) for page in pages), "box")
     counts = ", ".join(f"{severity}s {found[severity]:,}" for severity in SEVERITIES)
-    return f"{len(pages):,} pages, {empty:,} of them without boxes; {boxes:,} boxes. Findings: {counts}."
+    return f"{counted(len(pages), 'page')}, {empty:,} of them without boxes; {boxes}. Findings: {counts}."
 
 
 def _counts(parts: Mapping[str, DataSet], labels: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from ..evaluation.calibration import IOU
 from ..evaluation.matching import crowd_regions, pair_up, score_of
 from ..files import written_whole
 from ..formats import DataSet
-from ..regions import Page, Region
+from ..regions import Page, Region, counted
 from . import charts
 from .page import write_page
 from .table import number, title_of
@@ -131,8 +131,9 @@ def _page_data(
 
 def _lead(found: Evaluation) -> str:
     limits = ", ".join(f"{escape(label)} {limit:g}" for label, limit in found.thresholds.items())
+    pages, documents = counted(found.pages, "page"), counted(found.documents, "document")
     return (
-        f"{found.pages:,} pages of {found.documents:,} documents, {found.empty_pages:,} of them empty. "
+        f"{pages} of {documents}, {found.empty_pages:,} of them empty. "
         f"{found.truth:,} boxes are there, {found.predicted:,} were found at confidence {limits}."
     )
 

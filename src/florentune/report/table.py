@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ..evaluation import Difference, Evaluation, Interval, Problem
+from ..regions import counted
 
 WIDTH = 80
 
@@ -54,10 +55,10 @@ def title_of(name: str) -> str:
 
 def _header(found: Evaluation) -> list[str]:
     limits = ", ".join(f"{label} {limit:g}" for label, limit in found.thresholds.items())
-    documents = f"{found.documents:,} document" + ("s" if found.documents != 1 else "")
+    pages, documents = counted(found.pages, "page"), counted(found.documents, "document")
     return [
-        f"{found.pages:,} pages of {documents}, {found.empty_pages:,} of them empty; {found.truth:,} boxes there",
-        *_wrapped(f"{found.predicted:,} boxes found at confidence {limits}"),
+        f"{pages} of {documents}, {found.empty_pages:,} of them empty; {counted(found.truth, 'box')} there",
+        *_wrapped(f"{counted(found.predicted, 'box')} found at confidence {limits}"),
     ]
 
 

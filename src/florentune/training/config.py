@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
+from ..regions import counted
 from .foreign_keys import NO_EFFECT, RENAMED, UNSUPPORTED, switched_off
 
 METRICS = ("page_success", "map", "loss")
@@ -172,7 +173,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] | Mapping[str,
 
         problems += source_problems(config)
     if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        count = counted(len(problems), "problem")
         place = f"{path or 'configuration'}{', with the keys given beside it' if path and overrides else ''}"
         raise ConfigError(f"{place}: {count}\n" + "\n".join(f"  - {line}" for line in problems))
     return config

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, NonFiniteError, OutOfMemoryError
+from ..regions import counted
 from .augment import generator
 from .batches import Example, PageReader, padded_answers, read_ahead
 from .console import Console, JsonLines, describe
@@ -251,12 +252,13 @@ class Loop:
         micro = self.progress.micro_batch
         if micro == 1 or self.progress.halvings >= _HALVINGS:
             raise OutOfMemoryError(
-                f"a micro-batch of {micro} pages does not fit into memory{failure and f' ({failure})'}; {ADVICE}"
+                f"a micro-batch of {counted(micro, 'page')} does not fit into memory"
+                f"{failure and f' ({failure})'}; {ADVICE}"
             )
         self.progress.micro_batch = math.ceil(micro / 2)
         self.progress.halvings += 1
         self.console.warn(
-            f"out of memory with {micro} pages; going on with micro-batches of {self.progress.micro_batch} "
+            f"out of memory with {counted(micro, 'page')}; going on with micro-batches of {self.progress.micro_batch} "
             f"(the global batch stays {self.plan.schedule.global_batch})"
         )
 

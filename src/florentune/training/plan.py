@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..formats.split import documents
 from ..model.checkpoint import Checkpoint, open_checkpoint
+from ..regions import counted
 from .batches import AnswerEncoder, Schedule, prompt_ids
 from .checks import Usable, data_report, usable_pages
 from .config import TrainConfig
@@ -138,14 +139,14 @@ def summary(plan: Plan, weights: int, trained: int) -> str:
     for name in ("train", "validation"):
         part = report[name]
         boxes = ", ".join(f"{count} {label}" for label, count in part["boxes"].items()) or "none"
-        rows.append((name, f"{part['pages']} pages, {part['empty_pages']} of them empty; boxes: {boxes}"))
+        rows.append((name, f"{counted(part['pages'], 'page')}, {part['empty_pages']} of them empty; boxes: {boxes}"))
     tokens = report["answer_tokens"]
     rows += [
         ("left out", f"{report['skipped']} (skipped.jsonl)" if report["skipped"] else "nothing"),
         ("answers", f"{tokens['median']} tokens in the median, {tokens['longest']} at most"),
         (
             "steps",
-            f"{plan.total_steps} of {plan.schedule.global_batch} pages"
+            f"{plan.total_steps} of {counted(plan.schedule.global_batch, 'page')}"
             f" ({plan.total_steps / plan.schedule.steps_per_epoch:.3g} epochs)",
         ),
         (

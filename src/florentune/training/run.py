@@ -22,6 +22,7 @@ from ..errors import CheckpointError, ConfigError, FlorentuneError, OutOfMemoryE
 from ..evaluation import read_predictions
 from ..files import read_json, write_json, written_whole
 from ..model.florence import load_model
+from ..regions import counted
 from .config import TrainConfig
 from .console import Console, clock
 from .cpu import has_bf16, memory_kept
@@ -227,7 +228,7 @@ class _Run:
             progress.environment = self._environment()
         if progress.global_batch == plan.schedule.global_batch:
             return plan
-        self.console.say(f"the global batch stays {progress.global_batch} pages, as the run began")
+        self.console.say(f"the global batch stays {counted(progress.global_batch, 'page')}, as the run began")
         schedule = dataclasses.replace(plan.schedule, global_batch=progress.global_batch)
         from .plan import count_steps
 
@@ -243,8 +244,12 @@ class _Run:
         if peak := self.processes.peak_memory():
             moments = 8 * sum(weight.numel() for weight in loop.optimizer.weights.values())
             self.console.say(f"  peak        about {(peak + moments) / 1e9:.2f} GB of memory, with AdamW's moments")
-        self.console.say(f"  time        about {clock(seconds * share * steps)} for {steps} steps, plus validation")
-        self.console.say(f"  a batch     {seconds:.2f} s to compute and {reading:.2f} s to read {len(pages)} pages")
+        self.console.say(
+            f"  time        about {clock(seconds * share * steps)} for {counted(steps, 'step')}, plus validation"
+        )
+        self.console.say(
+            f"  a batch     {seconds:.2f} s to compute and {reading:.2f} s to read {counted(len(pages), 'page')}"
+        )
 
     # during ----------------------------------------------------------------------------------------------------------
 
@@ -443,8 +448,8 @@ def _card(plan: Plan, step: int, metrics: Mapping[str, float | None]) -> str:
     return (
         "---\nlibrary_name: transformers\npipeline_tag: object-detection\ntags: [florence2, florentune]\n---\n\n"
         f"# A Florence-2 that finds {', '.join(plan.labels)}\n\n"
-        f"Fine-tuned with florentune from {plan.config.model_name_or_path} in {step} steps on "
-        f"{plan.report['train']['pages']} pages ({', '.join(plan.config.dataset)}).\n{table}\n"
+        f"Fine-tuned with florentune from {plan.config.model_name_or_path} in {counted(step, 'step')} on "
+        f"{counted(plan.report['train']['pages'], 'page')} ({', '.join(plan.config.dataset)}).\n{table}\n"
         "Use it with `florentune predict IMAGE --model FOLDER`, or load it with "
         "`Florence2ForConditionalGeneration.from_pretrained` of transformers.\n"
     )
