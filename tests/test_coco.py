@@ -105,7 +105,7 @@ def test_ignored_categories_are_left_out_by_name_and_counted(load):
     dataset = load(document)
     assert dataset.labels == ("figure",)
     assert dataset.counts() == {"figure": 1}
-    assert [issue.message for issue in dataset.issues] == ["1 boxes"]
+    assert [issue.message for issue in dataset.issues] == ["1 box"]
     assert load(document, ignore=()).labels == ("ignore", "figure")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import AnnotationError, ImageError
 from ..files import read_json, write_json
-from ..regions import Box, Page, Region
+from ..regions import Box, Page, Region, counted
 from .dataset import DataSet, Issue
 from .folder import ImageFolder
 from .values import Id, clean_label, fit, four_numbers, id_of, quoted, safe_name, score_of, side, suspicion
@@ -75,7 +75,7 @@ class _Reader:
         self._read_images(self._list(document, "images"))
         self._read_annotations(self._list(document, "annotations", may_be_empty=True))
         for name, count in self.left_out.items():
-            self._issue("ignored_category", f"category {name!r}", f"{count:,} boxes")
+            self._issue("ignored_category", f"category {name!r}", counted(count, "box"))
         labels = tuple(dict.fromkeys(label for label in self.labels.values() if label not in self.ignore))
         pages = list({id(draft): draft for draft in self.drafts.values()}.values())
         return DataSet([draft.page() for draft in pages], labels, self.images, self.issues, str(self.path))
